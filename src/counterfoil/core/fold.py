@@ -1,0 +1,189 @@
+"""What news does to a link: one versioned fold for every source.
+
+The order in which news arrives does not matter: for any interleaving the link ends the same, but for
+``revision`` and times. (So a link is a small lattice: the highest version wins; of two bodies of one
+version the greater wins and a read decides; a signed deletion is above everything.)
+"""
+
+from typing import assert_never
+
+import msgspec
+
+from counterfoil.core.link import Deletion, Doubt, Fields, Lane, Link
+from counterfoil.core.news import (
+    Asked,
+    CustomerSeen,
+    News,
+    Unconfirmed,
+    UserAbsent,
+    UserBody,
+    UserDeleted,
+    UserEvent,
+    UserRead,
+)
+from counterfoil.core.policy import ABSENT_TWICE, AHEAD, OLD_READ_WINS, RETRY_AGE
+
+_replace = msgspec.structs.replace
+
+
+def fold_news(link: Link | None, news: News, since: int, now: int) -> Link | None:
+    """Fold ``news`` into ``link``.
+
+    Args:
+        link: the row as it is; ``None`` where there is none.
+        news: one piece of news about this subject.
+        since: the first start (milliseconds): users created after it get customers.
+        now: milliseconds.
+
+    Returns:
+        The new row: the very same object where nothing changed; ``None`` to drop the row, for a user
+        that never was (the dashboard's example event).
+    """
+    if link is None and isinstance(news, UserRead) and max(news.body.created_at, news.body.version) < since:
+        return None  # met on a list, older than the first start and not changed since: no row until it is
+    base = link if link is not None else Link(subject_id=news.subject_id)
+    match news:
+        case UserEvent():
+            new = _fold_event(base, news, since, now)
+        case UserRead():
+            new = _fold_read(base, news, since, now)
+        case UserDeleted():
+            new = _fold_deletion(base, news, now)
+        case UserAbsent():
+            if never_used(base) and news.at_revision == base.revision:
+                return None
+            new = _fold_absence(base, news, now)
+        case Unconfirmed():
+            new = base if base.deletion else _doubt(base, Doubt.READ, now)
+        case Asked():
+            new = _replace(base, wanted=base.wanted or news.want, revision=base.revision + 1)
+        case CustomerSeen():
+            ours = news.mark is not None or news.created >= since
+            new = _replace(base, wanted=base.wanted or ours, revision=base.revision + 1)
+        case _ as never:
+            assert_never(never)
+    if link is not None and new == link:
+        return link
+    return _schedule(link, new, news, now)
+
+
+def never_used(link: Link) -> bool:
+    """No customer was ever made, meant or named for this link: nothing is lost with it."""
+    return (
+        link.customer_id is None
+        and link.intent_key is None
+        and link.generation == 0
+        and link.written_back is None
+        and link.deletion is Deletion.NONE
+    )
+
+
+def _schedule(link: Link | None, new: Link, news: News, now: int) -> Link:
+    """Make the link due where the news gives a worker something to think about."""
+    quiet = {"source_version": new.source_version, "absent_at": new.absent_at, "doubted_at": new.doubted_at}
+    if link is not None and link.parked is None and _replace(link, **quiet) == new:
+        return new  # only a later version of what is known already: our own echo, a sign-in
+    live = isinstance(news, UserEvent | UserDeleted | Asked)
+    lane = Lane.LIVE if live or (new.dirty_at is not None and new.lane is Lane.LIVE) else Lane.BULK
+    return _replace(
+        new,
+        # `Asked` and `CustomerSeen` have moved the revision already.
+        revision=new.revision + (link is None or new.revision == link.revision),
+        # While a worker holds the lease, due_at is the lease's end and not ours to bring forward.
+        due_at=new.due_at if new.held else now,
+        dirty_at=new.dirty_at if new.dirty_at is not None else now,
+        lane=lane,
+    )
+
+
+def _doubt(link: Link, doubt: Doubt, now: int) -> Link:
+    if doubt is Doubt.NONE:
+        return _replace(link, must_confirm=doubt, doubted_at=None)
+    since = link.doubted_at if link.must_confirm and link.doubted_at is not None else now
+    return _replace(link, must_confirm=doubt, doubted_at=since)
+
+
+def _with_body(link: Link, body: UserBody) -> Link:
+    return _replace(link, source_version=body.version, fields=body.fields, link_back=body.link_back)
+
+
+def _weight(fields: Fields | None, link_back: str | None) -> tuple[str, str, str]:
+    """An order among bodies of one version, the same on every node, whichever came first."""
+    known = fields or Fields()
+    return (known.email or "", known.name or "", link_back or "")
+
+
+def _fold_event(link: Link, event: UserEvent, since: int, now: int) -> Link:
+    if link.deletion is Deletion.SIGNED:
+        return link
+    body = event.body
+    wanted = link.wanted or event.created or body.created_at >= since
+    link = link if wanted == link.wanted else _replace(link, wanted=wanted)
+    if body.version < link.source_version:
+        return link
+    stale = now - event.sent_at > RETRY_AGE or max(event.sent_at, body.version) > now + AHEAD
+    gone = link.deletion is Deletion.ABSENT
+    doubt = Doubt.UNSURE if stale or gone or not event.trusted else Doubt.NONE
+    if body.version > link.source_version:
+        kept = Doubt.READ if link.must_confirm is Doubt.READ else doubt
+        return _doubt(_with_body(link, body), kept, now)
+    ours, theirs = _weight(link.fields, link.link_back), _weight(body.fields, body.link_back)
+    if ours == theirs:
+        joined = link.must_confirm if link.must_confirm >= Doubt.CONFLICT else min(link.must_confirm, doubt)
+        return _doubt(link, joined, now)
+    conflict = max(link.must_confirm, Doubt.CONFLICT)
+    return _doubt(_with_body(link, body) if theirs > ours else link, conflict, now)
+
+
+def _fold_read(link: Link, read: UserRead, since: int, now: int) -> Link:
+    if link.deletion is Deletion.SIGNED:
+        return link
+    body = read.body
+    confirms = read.at_revision is not None and read.at_revision == link.revision
+    link = _replace(link, wanted=link.wanted or body.created_at >= since, absent_at=None)
+    if link.deletion is Deletion.ABSENT:
+        link = _replace(link, deletion=Deletion.NONE, deleted_at=None)
+    if body.version < link.source_version:
+        patience = link.doubted_at is None or now - link.doubted_at <= OLD_READ_WINS
+        if patience or not confirms:
+            return link
+    elif body.version > link.source_version and link.must_confirm is not Doubt.READ:
+        confirms = True  # what was doubted is an older body than this one
+    new = _with_body(link, body)
+    return _doubt(new, Doubt.NONE, now) if confirms else new
+
+
+def _erased(link: Link, deletion: Deletion, at: int) -> Link:
+    """The tombstone: nothing of the user is kept but the id."""
+    return _replace(
+        link,
+        source_version=0,
+        fields=None,
+        link_back=None,
+        wanted=False,
+        deletion=deletion,
+        deleted_at=at,
+        must_confirm=Doubt.NONE,
+        doubted_at=None,
+        absent_at=None,
+    )
+
+
+def _fold_deletion(link: Link, news: UserDeleted, now: int) -> Link:
+    if link.deletion is Deletion.SIGNED:
+        return link
+    if not news.trusted:
+        return _doubt(link, Doubt.READ, now)
+    return _erased(link, Deletion.SIGNED, link.deleted_at if link.deleted_at is not None else now)
+
+
+def _fold_absence(link: Link, news: UserAbsent, now: int) -> Link:
+    if link.deletion is Deletion.SIGNED or news.at_revision != link.revision:
+        return link
+    if link.deletion is Deletion.ABSENT:
+        return _erased(link, Deletion.ABSENT, link.deleted_at if link.deleted_at is not None else now)
+    if link.absent_at is None:
+        return _replace(_doubt(link, Doubt.READ, now), absent_at=now)
+    if now - link.absent_at < ABSENT_TWICE:
+        return link
+    return _erased(link, Deletion.ABSENT, now)

@@ -1,0 +1,128 @@
+"""Every error of Counterfoil.
+
+CounterfoilError
+├── ConfigurationError      a setting is missing or wrong; the message says what to set
+│   └── WrongEnvironment    the keys are of another environment than the pinned one
+├── BadSubject              not a Clerk user id
+├── WebhookRefused          a delivery that is answered 400; its text never holds input
+│   └── WebhookUnreadable   properly signed, but not a body that we can read: kept and parked
+├── IntakeFull              the queue is full, or the database cannot be written: 503
+├── DatabaseBusy            another process owns the database
+├── DatabaseOutdated        the schema is not the one this release needs
+└── UpstreamError           a call to Clerk or Stripe did not succeed
+    ├── Unreachable         no answer: time-out, refused or cut connection (may have taken effect)
+    ├── ServerFailed        5xx (may have taken effect)
+    │   └── ReplayedFailure   Stripe's stored 5xx for this key (facts 3.3)
+    ├── RateLimited         429 of a limiter: nothing was done
+    ├── ObjectLocked        429 lock_timeout or 409: busy with this one object; nothing was done
+    ├── KeyRefused          401 or 403: the key, not the link
+    ├── NotFound            404, or Stripe's resource_missing
+    ├── KeyReused           idempotency_error: this key was used with other parameters
+    ├── Rejected            the request itself is refused; trying it again is useless
+    └── Paused              not sent: the upstream's breaker is open, or the lease is too short
+"""
+
+
+class CounterfoilError(Exception):
+    """The root of the tree."""
+
+
+class ConfigurationError(CounterfoilError):
+    """A setting is missing or wrong."""
+
+
+class WrongEnvironment(ConfigurationError):
+    """The keys are of another environment than the one this database is pinned to."""
+
+
+class BadSubject(CounterfoilError):
+    """Not a Clerk user id."""
+
+
+class WebhookRefused(CounterfoilError):
+    """A delivery that is answered 400."""
+
+
+class WebhookUnreadable(WebhookRefused):
+    """A body that is properly signed and still cannot be read."""
+
+
+class IntakeFull(CounterfoilError):
+    """The delivery cannot be taken now; Svix will bring it again."""
+
+
+class DatabaseBusy(CounterfoilError):
+    """Another process owns the database."""
+
+
+class DatabaseOutdated(CounterfoilError):
+    """The database's schema is not the one this release needs."""
+
+
+class UpstreamError(CounterfoilError):
+    """A call to Clerk or Stripe did not succeed.
+
+    Attributes:
+        upstream: ``"clerk"`` or ``"stripe"``.
+        status: the HTTP status; 0 where there was no answer.
+        code: the vendor's own code, or "".
+        request_id: what the vendor's support asks for, or "".
+        retry_after: seconds that the vendor asked us to wait, or ``None``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        upstream: str,
+        status: int = 0,
+        code: str = "",
+        request_id: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.upstream = upstream
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class Unreachable(UpstreamError):
+    """No answer came; the request may have taken effect."""
+
+
+class ServerFailed(UpstreamError):
+    """5xx; the request may have taken effect."""
+
+
+class ReplayedFailure(ServerFailed):
+    """Stripe replayed a stored 5xx: this key will not bring anything else (facts 3.3)."""
+
+
+class RateLimited(UpstreamError):
+    """A limiter refused the call before anything was done."""
+
+
+class ObjectLocked(UpstreamError):
+    """Somebody else is busy with this very object, or with this very key."""
+
+
+class KeyRefused(UpstreamError):
+    """401 or 403: the API key is wrong, rolled, or lacks a permission."""
+
+
+class NotFound(UpstreamError):
+    """The object is not there."""
+
+
+class KeyReused(UpstreamError):
+    """The idempotency key was used with other parameters before."""
+
+
+class Rejected(UpstreamError):
+    """The request itself is refused; the same request will be refused again."""
+
+
+class Paused(UpstreamError):
+    """The call was not sent. ``retry_after`` says when to come back."""
