@@ -160,7 +160,7 @@ def _erased(link: Link, deletion: Deletion, at: int) -> Link:
         source_version=0,
         fields=None,
         link_back=None,
-        wanted=False,
+        wanted=link.wanted and deletion is not Deletion.SIGNED,
         deletion=deletion,
         deleted_at=at,
         must_confirm=Doubt.NONE,

@@ -9,7 +9,7 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 
 RETRY_AGE = 4 * MINUTE
-"""An event older than this is Svix's retry or a replay (its second try is after 5 s, its third after 5 min)."""
+"""An event older than this is a late retry or a replay (Svix tries after 5 s, then after 5 min)."""
 AHEAD = 5 * MINUTE
 """News dated further ahead than this is not believed: the tolerance of the signature itself."""
 OLD_READ_WINS = 10 * MINUTE

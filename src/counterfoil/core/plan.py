@@ -1,0 +1,194 @@
+"""What a link needs next. Pure: the same turn, world and time give the same step."""
+
+from counterfoil.core.customer import Customer, difference, wanted_fields
+from counterfoil.core.link import Deletion, Doubt, Fields, Link, ParkReason, Sighting
+from counterfoil.core.policy import ABSENT_TWICE, LATER_LOOKS, Policy
+from counterfoil.core.step import (
+    AbandonIntent,
+    AdoptCustomer,
+    ClaimCustomer,
+    CountLook,
+    CreateCustomer,
+    DropCustomer,
+    DropSighting,
+    InspectCustomer,
+    LookForCustomer,
+    OpenIntent,
+    Park,
+    ReadUser,
+    RemoveCustomer,
+    Settled,
+    StartLook,
+    Step,
+    Turn,
+    UpdateCustomer,
+    WaitUntil,
+    World,
+    WriteLinkBack,
+)
+
+
+def plan(turn: Turn, policy: Policy, world: World, now: int) -> Step:
+    """The one next step for this link.
+
+    An open intent comes before everything, a deletion too: as long as a create may still take effect,
+    nothing else about this subject is certain.
+    """
+    link = turn.link
+    if link.intent_key is not None and link.intent_params is not None:
+        return _resolve_intent(turn, policy, world, now)
+    if link.must_confirm is not Doubt.NONE:
+        return _confirm(link, now)
+    if link.deletion is not Deletion.NONE:
+        return _plan_removal(turn, policy, world, now)
+    if others := _others(turn):
+        return _plan_sightings(turn, others, policy)
+    if link.customer_id is None:
+        return _plan_creation(turn, policy)
+    return _plan_upkeep(link, policy) or _later_looks(link, world, now) or Settled("in step")
+
+
+def _others(turn: Turn) -> list[Sighting]:
+    return [each for each in turn.sightings if each.customer_id != turn.link.customer_id]
+
+
+def _resolve_intent(turn: Turn, policy: Policy, world: World, now: int) -> Step:
+    link = turn.link
+    key, fields, opened = link.intent_key, link.intent_params, link.intent_at
+    assert key is not None
+    assert fields is not None
+    for sighting in turn.sightings:
+        if sighting.mark == key:
+            return AdoptCustomer(sighting.customer_id)
+    if link.look_after is not None:
+        if world.seen_to > link.look_after:
+            return AbandonIntent()
+        return LookForCustomer(link.look_after)
+    if opened is None or now - opened > policy.intent_ttl:
+        return StartLook(world.stripe_now + policy.quiet)
+    return CreateCustomer(key, fields)
+
+
+def _confirm(link: Link, now: int) -> Step:
+    if link.absent_at is not None and now < link.absent_at + ABSENT_TWICE:
+        return WaitUntil(link.absent_at + ABSENT_TWICE)
+    return ReadUser()
+
+
+def _plan_removal(turn: Turn, policy: Policy, world: World, now: int) -> Step:
+    """Retrieve, check that it is still this subject's, remove. The rest is to forget."""
+    link = turn.link
+    own = [link.customer_id] if link.customer_id is not None else []
+    others = _others(turn)
+    # Two customers that something else made: which of them is the user's is not for us to say.
+    strangers = [each for each in others if each.mark is None]
+    for customer_id in own + [each.customer_id for each in others]:
+        seen = turn.inspected.get(customer_id)
+        if seen is None:
+            return InspectCustomer(customer_id)
+        if seen.gone:
+            return DropCustomer(customer_id) if customer_id in own else DropSighting(customer_id)
+        if seen.livemode != policy.livemode:
+            return Park(ParkReason.WRONG_MODE, customer_id)
+        if seen.owner != link.subject_id:
+            if customer_id in own:
+                return Park(ParkReason.REASSIGNED, customer_id)
+            return DropSighting(customer_id)
+        if customer_id not in own and (len(strangers) > 1 or (own and strangers)):
+            return Park(ParkReason.DUPLICATE, customer_id)
+        return RemoveCustomer(customer_id)
+    return _later_looks(link, world, now) or Settled("gone on both sides")
+
+
+def _plan_sightings(turn: Turn, others: list[Sighting], policy: Policy) -> Step:
+    """Live customers that claim a live user, besides the link's own."""
+    link = turn.link
+    if link.customer_id is None:
+        keeper = _keeper(link, others)
+        if keeper is not None:
+            return AdoptCustomer(keeper.customer_id)
+    for sighting in others:
+        seen = turn.inspected.get(sighting.customer_id)
+        if seen is None:
+            return InspectCustomer(sighting.customer_id, thoroughly=True)
+        if seen.gone or seen.owner != link.subject_id:
+            return DropSighting(sighting.customer_id)
+        if link.customer_id is None or sighting.mark is None:
+            continue
+        # Ours, made late of a request that had failed: it goes only if nothing hangs on it.
+        if seen.livemode == policy.livemode and seen.attached is False:
+            return RemoveCustomer(sighting.customer_id)
+        return Park(ParkReason.ATTACHED, sighting.customer_id)
+    return Park(ParkReason.DUPLICATE, ", ".join(sorted(each.customer_id for each in others)))
+
+
+def _keeper(link: Link, found: list[Sighting]) -> Sighting | None:
+    """Which of the customers found is the link's; ``None``: for a person to say."""
+    if len(found) == 1:
+        return found[0]
+    for each in found:
+        if each.customer_id == link.link_back:
+            return each
+    if all(each.mark is not None for each in found):
+        return min(found, key=lambda each: (each.created, each.customer_id))
+    return None
+
+
+def _plan_creation(turn: Turn, policy: Policy) -> Step:
+    """No customer is known. Adopt what Clerk names, or mean to make one."""
+    link = turn.link
+    if link.fields is None:
+        return ReadUser() if link.wanted else Settled("nothing known yet")
+    named = link.link_back
+    if (
+        named is not None
+        and named != link.written_back
+        and (link.wanted or link.source_version >= policy.since)
+    ):
+        return _adopt_named(turn, named, policy)
+    if not link.wanted:
+        return Settled("older than the first start")
+    if link.fields.email is None:
+        return Settled("waiting for an email address")
+    return OpenIntent(policy.intent_key(link.subject_id, link.generation), wanted_fields(link))
+
+
+def _adopt_named(turn: Turn, customer_id: str, policy: Policy) -> Step:
+    if not customer_id.startswith("cus_"):
+        return Park(ParkReason.FOREIGN, "the metadata holds something else than a customer's id")
+    seen: Customer | None = turn.inspected.get(customer_id)
+    if seen is None:
+        return InspectCustomer(customer_id)
+    if seen.gone:
+        return Park(ParkReason.FOREIGN, customer_id)
+    if seen.livemode != policy.livemode:
+        return Park(ParkReason.WRONG_MODE, customer_id)
+    if seen.owner is None:
+        return ClaimCustomer(customer_id)
+    if seen.owner == turn.link.subject_id:
+        return AdoptCustomer(customer_id)
+    return Park(ParkReason.CLAIMED, customer_id)
+
+
+def _plan_upkeep(link: Link, policy: Policy) -> Step | None:
+    """The customer exists: its fields, then the link-back."""
+    assert link.customer_id is not None
+    if link.fields is None or not (link.wanted or link.source_version >= policy.since):
+        return None  # first contact with an old pair: left as it is until the user changes
+    changes = difference(wanted_fields(link), link.applied)
+    if changes != Fields():
+        return UpdateCustomer(link.customer_id, changes)
+    if link.link_back == link.customer_id:
+        return None
+    if link.link_back is None or link.link_back == link.written_back:
+        return WriteLinkBack(link.customer_id)
+    return Park(ParkReason.MISNAMED, f"metadata {link.link_back[:64]}, link {link.customer_id}")
+
+
+def _later_looks(link: Link, world: World, now: int) -> Step | None:
+    if link.abandoned_at is None or link.looks >= len(LATER_LOOKS):
+        return None
+    due = link.abandoned_at + LATER_LOOKS[link.looks]
+    if world.seen_to > due:
+        return CountLook()
+    return LookForCustomer(due) if now >= due else WaitUntil(due, settled=True)
