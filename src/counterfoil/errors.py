@@ -55,6 +55,10 @@ class DatabaseBusy(CounterfoilError):
     """Another process owns the database."""
 
 
+class DatabaseUnavailable(CounterfoilError):
+    """The database cannot be read or written now; nothing of the work was kept."""
+
+
 class DatabaseOutdated(CounterfoilError):
     """The database's schema is not the one this release needs."""
 

@@ -41,7 +41,10 @@ def fold_news(link: Link | None, news: News, since: int, now: int) -> Link | Non
     """
     if link is None and isinstance(news, UserRead) and max(news.body.created_at, news.body.version) < since:
         return None  # met on a list, older than the first start and not changed since: no row until it is
+    if link is None and isinstance(news, UserAbsent):
+        return None
     base = link if link is not None else Link(subject_id=news.subject_id)
+    alive = base.deletion is not Deletion.SIGNED
     match news:
         case UserEvent():
             new = _fold_event(base, news, since, now)
@@ -56,10 +59,10 @@ def fold_news(link: Link | None, news: News, since: int, now: int) -> Link | Non
         case Unconfirmed():
             new = base if base.deletion else _doubt(base, Doubt.READ, now)
         case Asked():
-            new = _replace(base, wanted=base.wanted or news.want, revision=base.revision + 1)
+            new = _replace(base, wanted=base.wanted or (news.want and alive), revision=base.revision + 1)
         case CustomerSeen():
-            ours = news.mark is not None or news.created >= since
-            new = _replace(base, wanted=base.wanted or ours, revision=base.revision + 1)
+            ours = alive and (news.mark is not None or news.created >= since)
+            new = _replace(base, wanted=base.wanted or ours, sighted=True, revision=base.revision + 1)
         case _ as never:
             assert_never(never)
     if link is not None and new == link:
@@ -74,6 +77,7 @@ def never_used(link: Link) -> bool:
         and link.intent_key is None
         and link.generation == 0
         and link.written_back is None
+        and not link.sighted
         and link.deletion is Deletion.NONE
     )
 
@@ -90,7 +94,7 @@ def _schedule(link: Link | None, new: Link, news: News, now: int) -> Link:
         # `Asked` and `CustomerSeen` have moved the revision already.
         revision=new.revision + (link is None or new.revision == link.revision),
         # While a worker holds the lease, due_at is the lease's end and not ours to bring forward.
-        due_at=new.due_at if new.held else now,
+        due_at=new.due_at if new.held else min(now, new.due_at if new.due_at is not None else now),
         dirty_at=new.dirty_at if new.dirty_at is not None else now,
         lane=lane,
     )

@@ -69,6 +69,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     wanted: bool = False
     """A customer is to be made where there is none: the user is no older than the first start,
     or its ``user.created`` came, or somebody asked."""
+    sighted: bool = False
+    """A scan met a customer of this user: the link is not dropped, whatever Clerk says."""
     deleted_at: int | None = None
     deletion: Deletion = Deletion.NONE
     must_confirm: Doubt = Doubt.NONE

@@ -5,7 +5,7 @@ from typing import assert_never
 import msgspec
 
 from counterfoil.core.customer import overlay
-from counterfoil.core.link import Fields, Link, ParkReason
+from counterfoil.core.link import Deletion, Fields, Link, ParkReason
 from counterfoil.core.policy import Policy
 from counterfoil.core.step import (
     AbandonIntent,
@@ -16,6 +16,7 @@ from counterfoil.core.step import (
     CreateCustomer,
     DropCustomer,
     DropSighting,
+    EndStep,
     InspectCustomer,
     LookForCustomer,
     OpenIntent,
@@ -25,6 +26,7 @@ from counterfoil.core.step import (
     RowStep,
     StartLook,
     UpdateCustomer,
+    WaitUntil,
     World,
     WriteLinkBack,
 )
@@ -81,10 +83,10 @@ def fold_success(link: Link, step: CallStep, customer_id: str | None = None) -> 
         step: what was called.
         customer_id: the id that a create answered.
     """
+    if isinstance(step, ReadUser | InspectCustomer | LookForCustomer):
+        return link  # only an effect ends a series of failures: a read before each would hide it
     link = _replace(link, attempts=0, last_error=None)
     match step:
-        case ReadUser() | InspectCustomer() | LookForCustomer():
-            return link
         case CreateCustomer():
             assert customer_id is not None
             return _keep(link, customer_id, step.fields)
@@ -98,6 +100,19 @@ def fold_success(link: Link, step: CallStep, customer_id: str | None = None) -> 
             return _replace(link, written_back=step.customer_id)
         case _ as never:
             assert_never(never)
+
+
+def fold_end(link: Link, end: EndStep) -> Link:
+    """The worker's columns at the end of a turn. Of a user who is gone, nothing personal is kept."""
+    if isinstance(end, Park):
+        return _replace(link, parked=end.reason, last_error=end.detail[:200] or None)
+    link = _replace(link, parked=None)
+    if isinstance(end, WaitUntil) and not end.settled:
+        return link
+    link = _replace(link, attempts=0, last_error=None)
+    if link.deletion is not Deletion.NONE:
+        return _replace(link, applied=None, refused_email=None, written_back=None)
+    return link
 
 
 def fold_dead_replay(link: Link) -> Link:
@@ -123,8 +138,8 @@ def fold_failure(
                 counts=False, after=0
             )
         case NotFound() if isinstance(step, WriteLinkBack):
-            # The user is gone, or seems so; the read that follows decides.
-            return told, Again(counts=True)
+            # The user is gone, or seems so: the engine asks for a read, which decides.
+            return _replace(told, attempts=link.attempts + 1), Again()
         case Rejected() if error.code == _EMAIL_REFUSED and (email := _email_of(step)) is not None:
             # Permanent for this address, so go on without it, flagged (facts 3.2).
             closed = _next_generation(told) if isinstance(step, CreateCustomer) else told

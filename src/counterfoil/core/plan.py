@@ -2,7 +2,7 @@
 
 from counterfoil.core.customer import Customer, difference, wanted_fields
 from counterfoil.core.link import Deletion, Doubt, Fields, Link, ParkReason, Sighting
-from counterfoil.core.policy import ABSENT_TWICE, LATER_LOOKS, Policy
+from counterfoil.core.policy import ABSENT_TWICE, DISAGREED, LATER_LOOKS, Policy
 from counterfoil.core.step import (
     AbandonIntent,
     AdoptCustomer,
@@ -38,14 +38,14 @@ def plan(turn: Turn, policy: Policy, world: World, now: int) -> Step:
     if link.intent_key is not None and link.intent_params is not None:
         return _resolve_intent(turn, policy, world, now)
     if link.must_confirm is not Doubt.NONE:
-        return _confirm(link, now)
+        return _confirm(turn, now)
     if link.deletion is not Deletion.NONE:
         return _plan_removal(turn, policy, world, now)
     if others := _others(turn):
         return _plan_sightings(turn, others, policy)
     if link.customer_id is None:
         return _plan_creation(turn, policy)
-    return _plan_upkeep(link, policy) or _later_looks(link, world, now) or Settled("in step")
+    return _plan_upkeep(turn, policy, now) or _later_looks(link, world, now) or Settled("in step")
 
 
 def _others(turn: Turn) -> list[Sighting]:
@@ -69,34 +69,42 @@ def _resolve_intent(turn: Turn, policy: Policy, world: World, now: int) -> Step:
     return CreateCustomer(key, fields)
 
 
-def _confirm(link: Link, now: int) -> Step:
+def _confirm(turn: Turn, now: int) -> Step:
+    link = turn.link
     if link.absent_at is not None and now < link.absent_at + ABSENT_TWICE:
         return WaitUntil(link.absent_at + ABSENT_TWICE)
-    return ReadUser()
+    return WaitUntil(now + DISAGREED) if turn.read_at == link.revision else ReadUser()
 
 
 def _plan_removal(turn: Turn, policy: Policy, world: World, now: int) -> Step:
     """Retrieve, check that it is still this subject's, remove. The rest is to forget."""
     link = turn.link
-    own = [link.customer_id] if link.customer_id is not None else []
-    others = _others(turn)
-    # Two customers that something else made: which of them is the user's is not for us to say.
-    strangers = [each for each in others if each.mark is None]
-    for customer_id in own + [each.customer_id for each in others]:
-        seen = turn.inspected.get(customer_id)
+    if link.customer_id is not None:
+        seen = turn.inspected.get(link.customer_id)
         if seen is None:
-            return InspectCustomer(customer_id)
+            return InspectCustomer(link.customer_id)
         if seen.gone:
-            return DropCustomer(customer_id) if customer_id in own else DropSighting(customer_id)
+            return DropCustomer(link.customer_id)
         if seen.livemode != policy.livemode:
-            return Park(ParkReason.WRONG_MODE, customer_id)
+            return Park(ParkReason.WRONG_MODE, link.customer_id)
         if seen.owner != link.subject_id:
-            if customer_id in own:
-                return Park(ParkReason.REASSIGNED, customer_id)
-            return DropSighting(customer_id)
-        if customer_id not in own and (len(strangers) > 1 or (own and strangers)):
-            return Park(ParkReason.DUPLICATE, customer_id)
-        return RemoveCustomer(customer_id)
+            return Park(ParkReason.REASSIGNED, link.customer_id)
+        return RemoveCustomer(link.customer_id)
+    others = _others(turn)
+    # One customer that something else made is the user's, if the link never had one of its own.
+    strangers = sum(each.mark is None for each in others)
+    for sighting in others:
+        seen = turn.inspected.get(sighting.customer_id)
+        if seen is None:
+            return InspectCustomer(sighting.customer_id)
+        if seen.gone or seen.owner != link.subject_id:
+            return DropSighting(sighting.customer_id)
+        if seen.livemode != policy.livemode:
+            return Park(ParkReason.WRONG_MODE, sighting.customer_id)
+        if sighting.mark is not None or (strangers == 1 and link.generation == 0):
+            return RemoveCustomer(sighting.customer_id)
+    if others:
+        return Park(ParkReason.DUPLICATE, ", ".join(sorted(each.customer_id for each in others)))
     return _later_looks(link, world, now) or Settled("gone on both sides")
 
 
@@ -107,6 +115,13 @@ def _plan_sightings(turn: Turn, others: list[Sighting], policy: Policy) -> Step:
         keeper = _keeper(link, others)
         if keeper is not None:
             return AdoptCustomer(keeper.customer_id)
+    else:
+        # Before anything is called surplus, the link's own customer must be alive.
+        own = turn.inspected.get(link.customer_id)
+        if own is None:
+            return InspectCustomer(link.customer_id)
+        if own.gone:
+            return DropCustomer(link.customer_id)
     for sighting in others:
         seen = turn.inspected.get(sighting.customer_id)
         if seen is None:
@@ -170,8 +185,9 @@ def _adopt_named(turn: Turn, customer_id: str, policy: Policy) -> Step:
     return Park(ParkReason.CLAIMED, customer_id)
 
 
-def _plan_upkeep(link: Link, policy: Policy) -> Step | None:
+def _plan_upkeep(turn: Turn, policy: Policy, now: int) -> Step | None:
     """The customer exists: its fields, then the link-back."""
+    link = turn.link
     assert link.customer_id is not None
     if link.fields is None or not (link.wanted or link.source_version >= policy.since):
         return None  # first contact with an old pair: left as it is until the user changes
@@ -181,7 +197,7 @@ def _plan_upkeep(link: Link, policy: Policy) -> Step | None:
     if link.link_back == link.customer_id:
         return None
     if link.link_back is None or link.link_back == link.written_back:
-        return WriteLinkBack(link.customer_id)
+        return WaitUntil(now + DISAGREED) if turn.wrote_back else WriteLinkBack(link.customer_id)
     return Park(ParkReason.MISNAMED, f"metadata {link.link_back[:64]}, link {link.customer_id}")
 
 

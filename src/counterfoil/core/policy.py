@@ -16,6 +16,8 @@ OLD_READ_WINS = 10 * MINUTE
 """After so long, a read from Clerk beats newer-looking news that it contradicts."""
 ABSENT_TWICE = 60 * SECOND
 """A user is gone when Clerk answers 404 twice, so far apart."""
+DISAGREED = 30 * SECOND
+"""How long to wait where Clerk's answer contradicts what it told before; its replicas will agree by then."""
 LATER_LOOKS = (HOUR, 24 * HOUR + 30 * MINUTE)
 """When to look again for a customer that Stripe made late of a request it had failed. Stripe keeps a
 key for 24 h at least; the last look falls after that, and early enough that a surplus is gone within 25 h."""

@@ -22,8 +22,13 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
     link: Link
     sightings: tuple[Sighting, ...] = ()
+    """Whoever carries out a step drops the sighting it dealt with (adopted, removed, dropped, not found)."""
     inspected: Mapping[str, Customer] = {}
     """Customers retrieved under this very lease; never kept."""
+    read_at: int | None = None
+    """The revision at which this turn has read the user."""
+    wrote_back: bool = False
+    """This turn has written the link-back."""
 
 
 # Steps that call Clerk or Stripe.

@@ -1,0 +1,26 @@
+"""What is pinned and remembered about this database's one environment: a small table of keys."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, text
+
+_ALL = text("SELECT key, value FROM environment")
+_PUT = text(
+    "INSERT INTO environment (key, value) VALUES (:key, :value)"
+    " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
+_DELETE = text("DELETE FROM environment WHERE key = :key")
+
+
+def load(connection: Connection) -> dict[str, str]:
+    """Everything that is remembered."""
+    return {row.key: row.value for row in connection.execute(_ALL)}
+
+
+def put(connection: Connection, values: Mapping[str, str | None]) -> None:
+    """Remember ``values``; ``None`` forgets a key."""
+    for key, value in values.items():
+        if value is None:
+            connection.execute(_DELETE, {"key": key})
+        else:
+            connection.execute(_PUT, {"key": key, "value": value})

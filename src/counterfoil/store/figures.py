@@ -1,0 +1,80 @@
+"""Read-only figures about all links: for status, metrics, the walk and retry."""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, text
+
+from counterfoil.core.link import Link
+from counterfoil.store.rows import COLUMN_LIST, to_link
+
+_COUNTS = text(
+    "SELECT COUNT(*) AS links, COUNT(deleted_at) AS deleted, COUNT(customer_id) AS linked,"
+    " COUNT(refused_email) AS flagged FROM links"
+)
+_DIRTY = text("SELECT COUNT(*) AS unsettled, MIN(dirty_at) AS oldest FROM links WHERE dirty_at IS NOT NULL")
+_PARKED = text(
+    "SELECT parked, COUNT(*) AS parked_links FROM links WHERE parked IS NOT NULL GROUP BY parked ORDER BY parked"
+)
+_PARKED_IDS = text(
+    "SELECT subject_id FROM links WHERE parked IS NOT NULL AND (:reason = '' OR parked = :reason)"
+    " AND subject_id > :after ORDER BY subject_id LIMIT :limit"
+)
+_NEXT_DUE = text("SELECT MIN(due_at) FROM links WHERE due_at IS NOT NULL")
+_UNWALKED = text(
+    f"SELECT {COLUMN_LIST} FROM links"  # noqa: S608 - our own column names
+    " WHERE walked < :walk AND deleted_at IS NULL AND wanted = 1 AND source_version < :started"
+    " AND subject_id > :after ORDER BY subject_id LIMIT :limit"
+)
+_WALKED = text("UPDATE links SET walked = :walk WHERE subject_id = :subject_id")
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """How all links stand. ``oldest``: since when the oldest unsettled link is dirty (milliseconds)."""
+
+    links: int
+    deleted: int
+    linked: int
+    flagged: int
+    unsettled: int
+    oldest: int | None
+    parked: dict[str, int]
+
+
+def figures(connection: Connection) -> Figures:
+    """Count everything: one pass over the links, the rest from indexes."""
+    counts = connection.execute(_COUNTS).one()
+    unsettled, oldest = connection.execute(_DIRTY).one()
+    return Figures(
+        links=counts.links,
+        deleted=counts.deleted,
+        linked=counts.linked,
+        flagged=counts.flagged,
+        unsettled=unsettled,
+        oldest=oldest,
+        parked={row.parked: row.parked_links for row in connection.execute(_PARKED)},
+    )
+
+
+def parked_ids(connection: Connection, reason: str, after: str, limit: int) -> list[str]:
+    """Parked subjects in the order of their ids; ``reason`` "" means any."""
+    values = {"reason": reason, "after": after, "limit": limit}
+    return [row[0] for row in connection.execute(_PARKED_IDS, values)]
+
+
+def next_due(connection: Connection) -> int | None:
+    """When the next link is due, or ``None`` where all are settled."""
+    return connection.execute(_NEXT_DUE).scalar()
+
+
+def mark_walked(connection: Connection, subject_ids: list[str], walk: int) -> None:
+    """The walk of this number has met these users."""
+    if subject_ids:
+        rows: list[dict[str, Any]] = [{"subject_id": each, "walk": walk} for each in subject_ids]
+        connection.execute(_WALKED, rows)
+
+
+def unwalked(connection: Connection, walk: int, started: int, after: str, limit: int) -> list[Link]:
+    """Links that this walk should have met and did not: a page, in the order of their ids."""
+    values = {"walk": walk, "started": started, "after": after, "limit": limit}
+    return [to_link(row) for row in connection.execute(_UNWALKED, values)]

@@ -1,0 +1,78 @@
+"""The journal: append-only, the story of every link. It holds no personal data."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+from sqlalchemy import Connection, text
+
+Kind = Literal["news", "decision", "call", "result", "note", "unreadable"]
+
+_INSERT = text(
+    "INSERT INTO journal (at, subject_id, kind, what, detail, request_id, ms, body)"
+    " VALUES (:at, :subject_id, :kind, :what, :detail, :request_id, :ms, :body)"
+)
+_STORY = text(
+    "SELECT at, subject_id, kind, what, detail, request_id, ms FROM journal"
+    " WHERE subject_id = :subject_id ORDER BY id DESC LIMIT :limit"
+)
+# A bounded bite: pruning must never hold the writer for long.
+_PRUNE = text(
+    "DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE at < :before ORDER BY at LIMIT :limit)"
+)
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One line. ``ms``: how long a call took; ``body``: a signed body that could not be read."""
+
+    at: int
+    kind: Kind
+    what: str
+    subject_id: str | None = None
+    detail: dict[str, Any] = {}
+    request_id: str | None = None
+    ms: int | None = None
+    body: bytes | None = None
+
+
+def append(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Write entries, in their order."""
+    if entries:
+        connection.execute(
+            _INSERT,
+            [
+                {
+                    "at": entry.at,
+                    "subject_id": entry.subject_id,
+                    "kind": entry.kind,
+                    "what": entry.what,
+                    "detail": msgspec.json.encode(entry.detail).decode(),
+                    "request_id": entry.request_id,
+                    "ms": entry.ms,
+                    "body": entry.body,
+                }
+                for entry in entries
+            ],
+        )
+
+
+def story(connection: Connection, subject_id: str, limit: int = 500) -> list[Entry]:
+    """The last ``limit`` entries about a subject, oldest first."""
+    rows = connection.execute(_STORY, {"subject_id": subject_id, "limit": limit}).all()
+    return [
+        Entry(
+            at=row.at,
+            subject_id=row.subject_id,
+            kind=row.kind,
+            what=row.what,
+            detail=msgspec.json.decode(row.detail),
+            request_id=row.request_id,
+            ms=row.ms,
+        )
+        for row in reversed(rows)
+    ]
+
+
+def prune(connection: Connection, before: int, limit: int = 5_000) -> int:
+    """Delete up to ``limit`` entries older than ``before``; returns how many went."""
+    return connection.execute(_PRUNE, {"before": before, "limit": limit}).rowcount

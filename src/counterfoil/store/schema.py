@@ -1,0 +1,105 @@
+"""The tables, the same on SQLite and PostgreSQL. Times are milliseconds since the epoch."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData()
+
+_DUE = text("due_at IS NOT NULL")
+
+links = Table(
+    "links",
+    metadata,
+    # intake
+    Column("subject_id", Text, primary_key=True),
+    Column("source_version", BigInteger, nullable=False),
+    Column("fields", Text),
+    Column("link_back", Text),
+    Column("wanted", SmallInteger, nullable=False),
+    Column("sighted", SmallInteger, nullable=False),
+    Column("deleted_at", BigInteger),
+    Column("deletion", SmallInteger, nullable=False),
+    Column("must_confirm", SmallInteger, nullable=False),
+    Column("doubted_at", BigInteger),
+    Column("absent_at", BigInteger),
+    Column("revision", BigInteger, nullable=False),
+    # worker
+    Column("customer_id", Text, unique=True),
+    Column("applied", Text),
+    Column("written_back", Text),
+    Column("intent_key", Text),
+    Column("intent_params", Text),
+    Column("intent_at", BigInteger),
+    Column("look_after", BigInteger),
+    Column("generation", Integer, nullable=False),
+    Column("abandoned_at", BigInteger),
+    Column("looks", Integer, nullable=False),
+    Column("refused_email", Text),
+    Column("parked", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", Text),
+    # schedule
+    Column("due_at", BigInteger),
+    Column("dirty_at", BigInteger),
+    Column("lane", SmallInteger, nullable=False),
+    Column("lease", BigInteger, nullable=False),
+    Column("held", Integer, nullable=False),
+    # the walk's own: the number of the last walk that met this user
+    Column("walked", BigInteger, nullable=False, server_default="0"),
+    Index("ix_links_due", "lane", "due_at", sqlite_where=_DUE, postgresql_where=_DUE),
+    Index(
+        "ix_links_dirty",
+        "dirty_at",
+        sqlite_where=text("dirty_at IS NOT NULL"),
+        postgresql_where=text("dirty_at IS NOT NULL"),
+    ),
+    Index(
+        "ix_links_parked",
+        "parked",
+        sqlite_where=text("parked IS NOT NULL"),
+        postgresql_where=text("parked IS NOT NULL"),
+    ),
+)
+
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("customer_id", Text, primary_key=True),
+    Column("subject_id", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("mark", Text),
+    Index("ix_sightings_subject", "subject_id"),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("subject_id", Text),
+    Column("kind", Text, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("request_id", Text),
+    Column("ms", Integer),
+    Column("body", LargeBinary),
+    Index("ix_journal_subject", "subject_id", "id"),
+    Index("ix_journal_at", "at"),
+)
+
+environment = Table(
+    "environment",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
