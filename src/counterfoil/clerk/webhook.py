@@ -1,0 +1,337 @@
+"""Deliveries from Clerk, which Svix signs and sends: are they genuine, and what do they say.
+
+No IO, and no clock: the time is a parameter, in milliseconds. The rules are those of facts 1.1 (signature),
+1.3 (envelope), 1.4 and 1.5 (bodies).
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from counterfoil.core.customer import mirrored
+from counterfoil.core.news import UserBody, UserDeleted, UserEvent
+from counterfoil.core.subject import user_id
+from counterfoil.errors import BadSubject, ConfigurationError, WebhookRefused, WebhookUnreadable
+
+TOLERANCE = 300_000
+"""How far the signed time may be from ours, either way (ms): Svix's own five minutes."""
+ID_LIMIT = 128
+SIGNATURE_LIMIT = 2_048
+SIGNATURES_LIMIT = 16
+"""While secrets are rotated a delivery has one signature for each: two, seldom three."""
+TYPE_LIMIT = 64
+LINK_BACK_LIMIT = 255
+"""Stripe's ids are no longer than this."""
+FOREIGN_LIMIT = 64
+SECONDS_BELOW = 100_000_000_000
+"""Envelope times below this are seconds: as milliseconds they would be of before 1974 (facts 1.3)."""
+
+_SVIX = ("svix-id", "svix-timestamp", "svix-signature")
+_UNBRANDED = ("webhook-id", "webhook-timestamp", "webhook-signature")
+SIGNING_HEADERS = (*_SVIX, *_UNBRANDED)
+
+_SECRET = re.compile(r"[0-9A-Za-z+/]+={0,2}")
+# No full stop: id and time are joined by it in what is signed, so one in the id could move the border.
+_MESSAGE_ID = re.compile(rf"[0-9A-Za-z_-]{{1,{ID_LIMIT}}}")
+_TIMESTAMP = re.compile(r"[0-9]{1,12}")
+_UNUSUAL = re.compile(r"[^0-9A-Za-z._:-]")
+_INT64 = 2**63 - 1
+
+
+class Refusal(StrEnum):
+    """Why a delivery is refused: the whole answer, so nothing of the input is ever in it."""
+
+    MISSING = "signature headers missing"
+    DOUBLED = "a signature header is there twice"
+    MIXED = "signature headers of two kinds"
+    ID = "message id malformed"
+    TIMESTAMP = "timestamp malformed"
+    STALE = "timestamp too old"
+    AHEAD = "timestamp too far ahead"
+    SIGNATURE = "signature header malformed"
+    NO_MATCH = "no signature matches"
+
+
+class Ignored(msgspec.Struct, frozen=True):
+    """A signed event of a type that is of no concern here. It is counted, and that is all."""
+
+    type: str
+    """At most 64 characters, all of them letters, digits or one of ``._:-?``."""
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A signed body that could not be read; it is kept for a person."""
+
+    delivery: str
+    """The ``svix-id``."""
+    body: bytes
+    at: int
+    """When it came (ms)."""
+
+
+class Verifier:
+    """Tells genuine deliveries from others.
+
+    The HMAC is computed here, not by ``standardwebhooks``: that one reads the wall clock, raises four kinds
+    of error on malformed input, and took 9 µs for a body of 2.5 KB where this takes 5. Tests hold it against
+    both ``standardwebhooks`` and ``svix``. It is stricter than they are: see `verify`.
+    """
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        """Take the signing secrets: several while one is being rotated.
+
+        Raises:
+            ConfigurationError: none, or one that cannot be read. The message does not repeat it.
+        """
+        if not secrets:
+            raise ConfigurationError(
+                "no webhook signing secret: set CLERK_WEBHOOK_SIGNING_SECRET to the 'Signing Secret' that "
+                "the Clerk dashboard shows for the webhook endpoint (it starts with whsec_)"
+            )
+        keys = [_key(secret, place) for place, secret in enumerate(secrets, start=1)]
+        # A keyed state, copied for each delivery, spares the two blocks of key set-up.
+        self._states = [hmac.new(key, digestmod=hashlib.sha256) for key in keys]
+
+    def verify(self, headers: Mapping[str, str], body: bytes, now: int) -> str:
+        """Return the message id of a delivery that is genuine and fresh.
+
+        A set of headers is taken whole: ``svix-*`` if that set is complete (``webhook-*`` beside it is then
+        not looked at), else ``webhook-*`` if no header of the other set is there. An incomplete set is never
+        filled up from the other one.
+
+        Stricter than ``standardwebhooks``: the id is 1 to 128 letters, digits, ``_`` or ``-``; the time is up
+        to 12 digits; a signature is compared as text, so only its canonical base64 matches; and an entry that
+        is not ``version,value`` spoils the header, wherever it stands.
+
+        Args:
+            headers: with lower-case names; others than the six are not looked at.
+            body: the raw bytes, as they came.
+            now: milliseconds.
+
+        Raises:
+            WebhookRefused: it is not genuine; the text is one of `Refusal`.
+        """
+        message_id, timestamp, signature = _signing_set(headers)
+        if not _MESSAGE_ID.fullmatch(message_id):
+            raise WebhookRefused(Refusal.ID)
+        if not _TIMESTAMP.fullmatch(timestamp):
+            raise WebhookRefused(Refusal.TIMESTAMP)
+        age = now - int(timestamp) * 1000
+        if age > TOLERANCE:
+            raise WebhookRefused(Refusal.STALE)
+        if age < -TOLERANCE:
+            raise WebhookRefused(Refusal.AHEAD)
+        given = _signatures(signature)
+        prefix = f"{message_id}.{timestamp}.".encode()
+        genuine = False
+        for state in self._states:
+            mac = state.copy()
+            mac.update(prefix)
+            mac.update(body)
+            expected = base64.b64encode(mac.digest())
+            for value in given:
+                genuine |= hmac.compare_digest(expected, value)
+        if not genuine:
+            raise WebhookRefused(Refusal.NO_MATCH)
+        return message_id
+
+
+def _key(secret: str, place: int) -> bytes:
+    text = secret.strip()
+    encoded = text.removeprefix("whsec_")
+    if encoded != text and _SECRET.fullmatch(encoded):
+        bare = encoded.rstrip("=")
+        try:
+            return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
+        except ValueError:  # a length that no base64 has
+            pass
+    raise ConfigurationError(
+        f"webhook signing secret number {place} cannot be read: set CLERK_WEBHOOK_SIGNING_SECRET to the "
+        "whole 'Signing Secret' of the Clerk dashboard: whsec_ and base64 after it; several separated by commas"
+    )
+
+
+def _signing_set(headers: Mapping[str, str]) -> tuple[str, str, str]:
+    """The id, time and signature of one whole set of headers."""
+    get = headers.get
+    svix = [value for name in _SVIX if (value := get(name))]
+    if len(svix) == 3:
+        return svix[0], svix[1], svix[2]
+    unbranded = [value for name in _UNBRANDED if (value := get(name))]
+    if svix and unbranded:
+        raise WebhookRefused(Refusal.MIXED)
+    if len(unbranded) < 3:
+        raise WebhookRefused(Refusal.MISSING)
+    return unbranded[0], unbranded[1], unbranded[2]
+
+
+def _signatures(header: str) -> list[bytes]:
+    """The values of the ``v1`` entries; other versions (``v1a`` is ed25519) are skipped."""
+    if len(header) > SIGNATURE_LIMIT or not header.isascii():
+        raise WebhookRefused(Refusal.SIGNATURE)
+    entries = header.split(" ")
+    if len(entries) > SIGNATURES_LIMIT:
+        raise WebhookRefused(Refusal.SIGNATURE)
+    values = []
+    for entry in entries:
+        version, comma, value = entry.partition(",")
+        if not (version and comma and value) or "," in value:
+            raise WebhookRefused(Refusal.SIGNATURE)
+        if version == "v1":
+            values.append(value.encode())
+    return values
+
+
+class _Envelope(msgspec.Struct):
+    type: str
+    data: msgspec.Raw
+    timestamp: int | float | None = None
+    instance_id: str | None = None
+
+
+class _Address(msgspec.Struct):
+    id: str
+    email_address: str | None = None
+
+
+class _User(msgspec.Struct):
+    """What is kept of Clerk's user: the rest of a body is skipped, not decoded."""
+
+    id: str
+    created_at: int
+    updated_at: int
+    first_name: str | None = None
+    last_name: str | None = None
+    primary_email_address_id: str | None = None
+    email_addresses: list[_Address] | None = None
+    public_metadata: dict[str, msgspec.Raw] | None = None
+
+
+class _Gone(msgspec.Struct):
+    id: str
+
+
+class Decoder:
+    """Reads genuine bodies.
+
+    Made for one pinned instance: only its events are *trusted* (the dashboard's example event is properly
+    signed and carries a user that never was; facts 1.3).
+    """
+
+    def __init__(self, *, instance_id: str, link_back_key: str = "stripeCustomerId") -> None:
+        """Take the pinned Clerk instance's id, and the public metadata's key for the customer's id."""
+        self._instance_id = instance_id
+        self._link_back_key = link_back_key
+        self._envelope = msgspec.json.Decoder(_Envelope)
+        self._user = msgspec.json.Decoder(_User)
+        self._gone = msgspec.json.Decoder(_Gone)
+
+    def decode(self, body: bytes, delivery: str) -> UserEvent | UserDeleted | Ignored:
+        """Return the news in a body whose signature was verified.
+
+        Args:
+            body: the raw bytes.
+            delivery: its message id, for the journal.
+
+        Raises:
+            WebhookUnreadable: no JSON, another shape, a number beyond 64 bits, an id that is none of Clerk's,
+                or a NUL in a text (PostgreSQL cannot store it, and one such row would fail the whole batch).
+                The reason holds nothing of the body.
+        """
+        try:
+            return self._decode(body, delivery)
+        except BadSubject:
+            reason = "the user's id is not one of Clerk's"
+        except UnicodeDecodeError:
+            reason = "not UTF-8"
+        except msgspec.ValidationError:
+            reason = "not the shape of an event"
+        except msgspec.DecodeError:
+            reason = "not JSON"
+        except RecursionError:
+            reason = "nested too deeply"
+        # Outside the handlers: the cause quotes the body, and must not travel with the error.
+        raise WebhookUnreadable(reason)
+
+    def _decode(self, body: bytes, delivery: str) -> UserEvent | UserDeleted | Ignored:
+        envelope = self._envelope.decode(body)
+        kind = envelope.type
+        sent_at = _milliseconds(envelope.timestamp)
+        trusted = envelope.instance_id == self._instance_id
+        if kind in {"user.created", "user.updated"}:
+            return UserEvent(
+                body=self._body(envelope.data),
+                created=kind == "user.created",
+                sent_at=sent_at,
+                trusted=trusted,
+                delivery=delivery,
+            )
+        if kind == "user.deleted":
+            gone = self._gone.decode(envelope.data)
+            return UserDeleted(
+                subject_id=user_id(gone.id), sent_at=sent_at, trusted=trusted, delivery=delivery
+            )
+        return Ignored(_UNUSUAL.sub("?", kind[:TYPE_LIMIT]))
+
+    def _body(self, data: msgspec.Raw) -> UserBody:
+        user = self._user.decode(data)
+        fields = mirrored(_primary_email(user), user.first_name, user.last_name)
+        link_back = _link_back((user.public_metadata or {}).get(self._link_back_key))
+        for text in (fields.email, fields.name, link_back):
+            if text is not None and "\0" in text:
+                raise WebhookUnreadable("a text holds a NUL character")
+        return UserBody(
+            subject_id=user_id(user.id),
+            version=_int64(user.updated_at),
+            created_at=_int64(user.created_at),
+            fields=fields,
+            link_back=link_back,
+        )
+
+
+def _int64(number: int) -> int:
+    if not 0 <= number <= _INT64:
+        raise WebhookUnreadable("a time is out of range")
+    return number
+
+
+def _milliseconds(timestamp: float | None) -> int:
+    """The envelope's time in ms, whichever unit it is in; 0 (which counts as old) where there is none."""
+    if timestamp is None:
+        return 0
+    return _int64(int(timestamp * 1000 if timestamp < SECONDS_BELOW else timestamp))
+
+
+def _primary_email(user: _User) -> str | None:
+    """The address that the primary id names: not always the first, sometimes none (facts 1.4)."""
+    primary = user.primary_email_address_id
+    if not primary:
+        return None
+    for address in user.email_addresses or ():
+        if address.id == primary:
+            return address.email_address
+    return None
+
+
+def _link_back(raw: msgspec.Raw | None) -> str | None:
+    """The customer id that the metadata holds; for any other value a short text that is not one.
+
+    ``null`` and the empty string count as nothing. What is cut short never begins with ``cus_``: it could be
+    the id of another customer.
+    """
+    if raw is None:
+        return None
+    text = bytes(raw).decode(errors="replace")
+    if text == "null":
+        return None
+    if not text.startswith('"'):
+        return text[:FOREIGN_LIMIT]
+    value = msgspec.json.decode(raw, type=str)
+    if value.startswith("cus_"):
+        return value if len(value) <= LINK_BACK_LIMIT else text[:FOREIGN_LIMIT]
+    return value[:FOREIGN_LIMIT] or None
