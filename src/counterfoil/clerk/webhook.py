@@ -47,7 +47,7 @@ class Refusal(StrEnum):
     """Why a delivery is refused: the whole answer, so nothing of the input is ever in it."""
 
     MISSING = "signature headers missing"
-    DOUBLED = "a signature header is there twice"
+    DOUBLED = "a header is there twice"
     MIXED = "signature headers of two kinds"
     ID = "message id malformed"
     TIMESTAMP = "timestamp malformed"
@@ -152,7 +152,7 @@ def _key(secret: str, place: int) -> bytes:
             pass
     raise ConfigurationError(
         f"webhook signing secret number {place} cannot be read: set CLERK_WEBHOOK_SIGNING_SECRET to the "
-        "whole 'Signing Secret' of the Clerk dashboard: whsec_ and base64 after it; several separated by commas"
+        "whole 'Signing Secret' of the Clerk dashboard: whsec_ and base64 after it; commas between several"
     )
 
 
