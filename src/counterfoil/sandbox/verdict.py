@@ -42,7 +42,7 @@ class WrongField:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How the sides compare. `missing` and `wrong_links` hold user ids, `orphans` and `archived` customer ids.
+    """How the sides compare: `missing`, `wrong_links` hold user ids, `orphans`, `archived` customer ids.
 
     `late` customers will still appear, being the tail of requests that Stripe has answered with a 500.
     """
