@@ -1,0 +1,1 @@
+"""Stripe: the few calls on customers that are needed."""

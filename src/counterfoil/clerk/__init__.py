@@ -1,0 +1,1 @@
+"""Clerk: its webhooks, and the few endpoints of its Backend API that are needed."""

@@ -1,0 +1,319 @@
+"""Stripe's customers, through the official SDK on its aiohttp client (facts 3).
+
+The SDK's own retries are off: what a failure means is decided in `core.outcome`.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import aiohttp
+import msgspec
+import stripe
+
+from counterfoil.core.customer import Customer
+from counterfoil.core.link import Fields
+from counterfoil.errors import (
+    KeyRefused,
+    KeyReused,
+    NotFound,
+    ObjectLocked,
+    RateLimited,
+    Rejected,
+    ReplayedFailure,
+    ServerFailed,
+    Unreachable,
+    UpstreamError,
+)
+from counterfoil.upstream.gate import Gate, Ticket
+
+T = TypeVar("T")
+PAGE = 100
+"""Customers a page: the most that Stripe gives."""
+MARK = "counterfoil"
+"""The metadata key of our mark: the idempotency key that made the customer."""
+TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5)
+
+# It would write a file into the home folder and send an id from it (facts 3.7).
+stripe.enable_telemetry = False
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """A live customer on a list. ``created`` in milliseconds."""
+
+    customer_id: str
+    created: int
+    owner: str | None
+    mark: str | None
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of customers, newest first. ``at``: Stripe's time of the answer (ms, whole seconds)."""
+
+    customers: tuple[Listed, ...]
+    more: bool
+    at: int
+
+
+class Created(msgspec.Struct, frozen=True):
+    """A create's answer. ``replayed``: it is the stored answer of an earlier request."""
+
+    customer_id: str
+    replayed: bool
+    request_id: str
+
+
+class StripeApi:
+    """Stripe's customers. Every method raises `UpstreamError` where it has no answer to give."""
+
+    def __init__(
+        self,
+        key: str,
+        base: str | None,
+        gate: Gate,
+        owner_key: str,
+        now: Callable[[], int],
+        http_client: stripe.HTTPClient | None = None,
+    ) -> None:
+        """Args:
+        key: a secret or restricted key.
+        base: ``STRIPE_API_BASE``; ``None`` for Stripe's own.
+        gate: quota and breaker.
+        owner_key: the metadata key that holds the user's id.
+        now: our time, in milliseconds: Stripe's is measured against it.
+        http_client: another transport than the real network.
+        """
+        self._http = http_client or stripe.AIOHTTPClient(timeout=TIMEOUT)
+        self._client = stripe.StripeClient(
+            key,
+            base_addresses={"api": base.rstrip("/")} if base else {},
+            max_network_retries=0,
+            http_client=self._http,
+        )
+        self._gate = gate
+        self._owner_key = owner_key
+        self._now = now
+        self.offset = 0
+        """Stripe's time less ours, in milliseconds, as of the last answer."""
+
+    async def account(self, ticket: Ticket) -> str | None:
+        """The account's id; ``None`` where a restricted key may not ask."""
+        try:
+            account = await self._call("account", ticket, self._client.v1.accounts.retrieve_current_async)
+        except KeyRefused as error:
+            if error.status == 403:
+                self._gate.breaker.succeeded()  # the key is good, it lacks one permission
+                return None
+            raise
+        return str(account.id)
+
+    async def livemode(self, ticket: Ticket) -> bool | None:
+        """What a customer says of the key's mode; ``None`` where there is no customer yet."""
+        found = await self._call(
+            "customers.list", ticket, lambda: self._client.v1.customers.list_async({"limit": 1})
+        )
+        return bool(found.data[0].livemode) if found.data else None
+
+    async def customers(self, ticket: Ticket, created_from: int, after: str | None) -> Page:
+        """One page of live customers created since ``created_from`` (Stripe's time, ms), newest first."""
+        query: dict[str, Any] = {"limit": PAGE}
+        if created_from > 0:
+            query["created"] = {"gte": created_from // 1000}
+        if after is not None:
+            query["starting_after"] = after
+        found = await self._call(
+            "customers.list",
+            ticket,
+            lambda: self._client.v1.customers.list_async(query),  # type: ignore[arg-type]
+        )
+        listed = []
+        for each in found.data:
+            metadata = _metadata(each)
+            listed.append(
+                Listed(
+                    customer_id=each.id,
+                    created=each.created * 1000,
+                    owner=metadata.get(self._owner_key) or None,
+                    mark=metadata.get(MARK) or None,
+                )
+            )
+        return Page(customers=tuple(listed), more=found.has_more, at=self._now() + self.offset)
+
+    async def inspect(self, customer_id: str, ticket: Ticket, *, thoroughly: bool = False) -> Customer:
+        """Retrieve a customer. A deleted one and an unknown one are both ``gone``, never an error.
+
+        ``thoroughly``: also whether anything hangs on it (subscription, payment method, payment); what the key
+        may not see counts as attached.
+        """
+        _guard(customer_id)
+        retrieve = self._client.v1.customers.retrieve_async
+        try:
+            found = await self._call(
+                "customers.retrieve", ticket, lambda: retrieve(customer_id, {"expand": ["subscriptions"]})
+            )
+        except NotFound:
+            return Customer(customer_id=customer_id, gone=True)
+        if getattr(found, "deleted", False):
+            return Customer(customer_id=customer_id, gone=True)
+        metadata = _metadata(found)
+        return Customer(
+            customer_id=customer_id,
+            owner=metadata.get(self._owner_key) or None,
+            mark=metadata.get(MARK) or None,
+            livemode=bool(found.livemode),
+            attached=await self._attached(found, ticket) if thoroughly else None,
+        )
+
+    async def _attached(self, customer: stripe.Customer, ticket: Ticket) -> bool:
+        subscriptions = getattr(customer, "subscriptions", None)
+        if subscriptions is not None and subscriptions.data:
+            return True
+        if getattr(customer, "balance", 0) or getattr(customer, "default_source", None):
+            return True
+        methods = self._client.v1.payment_methods.list_async
+        intents = self._client.v1.payment_intents.list_async
+        try:
+            if (
+                await self._call(
+                    "payment_methods.list", ticket, lambda: methods({"customer": customer.id, "limit": 1})
+                )
+            ).data:
+                return True
+            found = await self._call(
+                "payment_intents.list", ticket, lambda: intents({"customer": customer.id, "limit": 1})
+            )
+        except KeyRefused as error:
+            if error.status != 403:
+                raise
+            self._gate.breaker.succeeded()
+            return True
+        return bool(found.data)
+
+    async def create(self, subject_id: str, fields: Fields, key: str, ticket: Ticket) -> Created:
+        """POST a customer under an idempotency key."""
+        params = {**_params(fields), "metadata": {self._owner_key: subject_id, MARK: key}}
+        made = await self._call(
+            "customers.create",
+            ticket,
+            lambda: self._client.v1.customers.create_async(params, {"idempotency_key": key}),  # type: ignore[arg-type]
+        )
+        replayed = _header(made, "idempotent-replayed") == "true"
+        return Created(str(made.id), replayed, _header(made, "request-id"))
+
+    async def update(self, customer_id: str, changes: Fields, ticket: Ticket) -> str:
+        """POST the fields that are set; returns the request id."""
+        return await self._update(customer_id, _params(changes), ticket)
+
+    async def claim(self, customer_id: str, subject_id: str, ticket: Ticket) -> str:
+        """Write the user's id into the metadata of a customer that has none; other keys stay."""
+        return await self._update(customer_id, {"metadata": {self._owner_key: subject_id}}, ticket)
+
+    async def _update(self, customer_id: str, params: dict[str, Any], ticket: Ticket) -> str:
+        _guard(customer_id)
+        update = self._client.v1.customers.update_async
+        changed = await self._call(
+            "customers.update",
+            ticket,
+            lambda: update(customer_id, params),  # type: ignore[arg-type]
+        )
+        return _header(changed, "request-id")
+
+    async def remove(self, customer_id: str, ticket: Ticket) -> str:
+        """DELETE a customer: at once, for good, and its subscriptions with it (facts 3.2)."""
+        _guard(customer_id)
+        gone = await self._call(
+            "customers.delete", ticket, lambda: self._client.v1.customers.delete_async(customer_id)
+        )
+        return _header(gone, "request-id")
+
+    async def close(self) -> None:
+        """Let the connections go."""
+        await self._http.close_async()  # type: ignore[no-untyped-call]
+
+    async def _call(self, operation: str, ticket: Ticket, send: Callable[[], Awaitable[T]]) -> T:
+        async def translated() -> T:
+            try:
+                result = await send()
+            except stripe.StripeError as error:
+                self._measure(error.headers or {})
+                raise _translated(error) from error
+            self._measure(_headers(result))
+            return result
+
+        return await self._gate.call(operation, ticket, translated)
+
+    def _measure(self, headers: Mapping[str, str]) -> None:
+        text = next((value for name, value in headers.items() if name.lower() == "date"), None)
+        if text is not None:
+            try:
+                told = int(parsedate_to_datetime(text).timestamp() * 1000)
+            except ValueError:
+                return
+            self.offset = told - self._now()
+
+
+def is_live(key: str) -> bool | None:
+    """Whether a Stripe key is of live mode, by its prefix; ``None``: it does not tell."""
+    parts = key.split("_")
+    return {"live": True, "test": False}.get(parts[1]) if len(parts) > 2 else None
+
+
+def _guard(customer_id: str) -> None:
+    """An empty id would address the whole collection (facts 3.7)."""
+    if not customer_id.startswith("cus_") or not customer_id[4:].replace("_", "").isalnum():
+        raise NotFound("not a customer id", upstream="stripe", status=404)
+
+
+def _params(fields: Fields) -> dict[str, str]:
+    return {name: value for name, value in msgspec.structs.asdict(fields).items() if value is not None}
+
+
+def _metadata(customer: Any) -> dict[str, str]:
+    metadata = getattr(customer, "metadata", None)
+    return dict(metadata.to_dict()) if metadata is not None else {}
+
+
+def _headers(result: Any) -> Mapping[str, str]:
+    response = getattr(result, "last_response", None)
+    return response.headers if response is not None else {}
+
+
+def _header(result: Any, name: str) -> str:
+    return next((value for key, value in _headers(result).items() if key.lower() == name), "")
+
+
+def _translated(error: stripe.StripeError) -> UpstreamError:
+    """Stripe's error as one of ours: by status and code, never by ``type`` alone (facts 3.6)."""
+    status = error.http_status or 0
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    code = str(getattr(error.error, "code", None) or error.code or "")[:64]
+    return _kind(error, status, code, headers)(
+        f"stripe: {status} {code}",
+        upstream="stripe",
+        status=status,
+        code=code,
+        request_id=headers.get("request-id", "")[:64],
+    )
+
+
+def _kind(
+    error: stripe.StripeError, status: int, code: str, headers: Mapping[str, str]
+) -> type[UpstreamError]:
+    if isinstance(error, stripe.IdempotencyError):
+        return KeyReused
+    if status == 429:
+        # Without the reason it is no limiter but a lock on the object (facts 3.5).
+        return RateLimited if "stripe-rate-limited-reason" in headers else ObjectLocked
+    if status >= 500:
+        return ReplayedFailure if headers.get("idempotent-replayed") == "true" else ServerFailed
+    if status < 300:
+        return Unreachable
+    if code == "resource_missing":
+        return NotFound
+    kinds: dict[int, type[UpstreamError]] = {
+        401: KeyRefused,
+        403: KeyRefused,
+        404: NotFound,
+        409: ObjectLocked,
+    }
+    return kinds.get(status, Rejected)

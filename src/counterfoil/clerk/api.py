@@ -1,0 +1,205 @@
+"""The few endpoints of Clerk's Backend API that Counterfoil needs (facts 2).
+
+Own code, because the official client cannot do it: it drops ``starting_after``, fails a whole page for one
+unknown value, retries for an hour, and takes 11.7 ms of CPU a call. Tests hold both against one sandbox.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import msgspec
+import structlog
+
+from counterfoil.clerk.body import BodyReader
+from counterfoil.core.news import UserBody
+from counterfoil.errors import (
+    BadSubject,
+    KeyRefused,
+    NotFound,
+    ObjectLocked,
+    RateLimited,
+    Rejected,
+    ServerFailed,
+    Unreachable,
+    UpstreamError,
+    WebhookUnreadable,
+)
+from counterfoil.upstream.gate import Gate, Ticket
+
+API_VERSION = "2026-05-12"
+PAGE = 500
+"""Users a page: the most that Clerk gives."""
+TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5)
+
+_log = structlog.get_logger(__name__)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An HTTP answer; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+Transport = Callable[[str, str, Mapping[str, str], bytes | None], Awaitable[Answer]]
+"""Sends method, URL, headers and body. Raises `TimeoutError` or `OSError` where no answer comes."""
+
+
+class AiohttpTransport:
+    """The real network. Made inside an event loop; the session is opened with the first call."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __call__(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=TIMEOUT)
+        try:
+            async with self._session.request(
+                method, url, headers=headers, data=body, allow_redirects=False
+            ) as response:
+                content = await response.read()
+                names = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status, names, content)
+        except aiohttp.ClientError as error:
+            raise OSError(type(error).__name__) from error
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+
+class Instance(msgspec.Struct, frozen=True):
+    """The Clerk instance that a secret key belongs to."""
+
+    id: str
+    environment_type: str
+
+
+class _Error(msgspec.Struct):
+    code: str = ""
+
+
+class _Errors(msgspec.Struct):
+    errors: list[_Error] = []
+    clerk_trace_id: str = ""
+
+
+class ClerkApi:
+    """Clerk's Backend API. Every method raises `UpstreamError` where it has no answer to give."""
+
+    def __init__(self, key: str, base: str, gate: Gate, transport: Transport, reader: BodyReader) -> None:
+        """Args:
+        key: the secret key (``sk_...``).
+        base: ``CLERK_API_URL``, without ``/v1``.
+        gate: quota and breaker.
+        transport: sends the requests.
+        reader: reads users.
+        """
+        self._headers = {
+            "authorization": f"Bearer {key}",
+            "clerk-api-version": API_VERSION,
+            "content-type": "application/json",
+            "user-agent": "counterfoil",
+        }
+        self._base = base.rstrip("/") + "/v1"
+        self._gate = gate
+        self._transport = transport
+        self._reader = reader
+
+    async def instance(self, ticket: Ticket) -> Instance:
+        """``GET /instance``."""
+        answer = await self._call("instance", ticket, "GET", "/instance")
+        instance: Instance = _decoded(answer, Instance)
+        return instance
+
+    async def count(self, ticket: Ticket) -> int:
+        """How many users the instance has."""
+        answer = await self._call("users.count", ticket, "GET", "/users/count")
+        return int(_decoded(answer, dict[str, Any])["total_count"])
+
+    async def user(self, subject_id: str, ticket: Ticket) -> UserBody:
+        """``GET /users/{id}``; `NotFound` where there is none."""
+        answer = await self._call("users.get", ticket, "GET", f"/users/{quote(subject_id, safe='')}")
+        return self._user(answer.body)
+
+    async def users(self, ticket: Ticket, **query: str | int) -> list[UserBody]:
+        """One page of ``GET /users``: a bare array. Users that cannot be read are left out, and logged."""
+        # urlencode writes a leading + as %2B, as Clerk wants it.
+        answer = await self._call("users.list", ticket, "GET", f"/users?{urlencode(query)}")
+        page: list[UserBody] = []
+        for raw in _decoded(answer, list[msgspec.Raw]):
+            try:
+                page.append(self._reader.read(raw))
+            except (msgspec.DecodeError, BadSubject, WebhookUnreadable) as error:
+                _log.warning("clerk.user_unreadable", error=type(error).__name__)
+        return page
+
+    async def write_link_back(self, subject_id: str, customer_id: str, ticket: Ticket) -> UserBody:
+        """Merge the customer's id into the user's public metadata; other keys stay (facts 2.2)."""
+        body = msgspec.json.encode({"public_metadata": {self._reader.link_back_key: customer_id}})
+        path = f"/users/{quote(subject_id, safe='')}/metadata"
+        answer = await self._call("users.metadata", ticket, "PATCH", path, body)
+        return self._user(answer.body)
+
+    def _user(self, body: bytes) -> UserBody:
+        try:
+            return self._reader.read(body)
+        except (msgspec.DecodeError, BadSubject, WebhookUnreadable) as error:
+            raise Rejected("a user that cannot be read", upstream="clerk", status=200) from error
+
+    async def _call(
+        self, operation: str, ticket: Ticket, method: str, path: str, body: bytes | None = None
+    ) -> Answer:
+        async def send() -> Answer:
+            try:
+                answer = await self._transport(method, self._base + path, self._headers, body)
+            except (TimeoutError, OSError) as error:
+                raise Unreachable(f"clerk: {type(error).__name__}", upstream="clerk") from error
+            if answer.status != 200:
+                raise _translated(answer)
+            return answer
+
+        return await self._gate.call(operation, ticket, send)
+
+
+def _decoded(answer: Answer, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(answer.body, type=kind)
+    except msgspec.DecodeError as error:
+        raise Unreachable("clerk: an answer that is not understood", upstream="clerk", status=200) from error
+
+
+def _translated(answer: Answer) -> UpstreamError:
+    """Clerk's error as one of ours: the status first, then the code (facts 2.1)."""
+    try:
+        told = msgspec.json.decode(answer.body, type=_Errors)
+    except msgspec.DecodeError:
+        told = _Errors()
+    code = told.errors[0].code[:64] if told.errors else ""
+    kinds: dict[int, type[UpstreamError]] = {
+        401: KeyRefused,
+        403: KeyRefused,
+        404: NotFound,
+        408: Unreachable,
+        409: ObjectLocked,
+        429: RateLimited,
+    }
+    status = answer.status
+    kind = kinds.get(status, ServerFailed if status >= 500 or status < 400 else Rejected)
+    return kind(
+        f"clerk: {status} {code}",
+        upstream="clerk",
+        status=status,
+        code=code,
+        request_id=told.clerk_trace_id[:64],
+        retry_after=_seconds(answer.headers.get("retry-after")),
+    )
+
+
+def _seconds(text: str | None) -> float | None:
+    """``Retry-After`` in seconds, within reason."""
+    return min(float(text), 3600.0) if text is not None and text.isdecimal() else None

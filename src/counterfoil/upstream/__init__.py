@@ -1,0 +1,1 @@
+"""What stands between us and an upstream's API: its quota, its breaker, and the gate that asks both."""

@@ -1,0 +1,68 @@
+"""A breaker: an outage costs one probe at a time, not a failed try of every link."""
+
+import asyncio
+import random
+
+from counterfoil.errors import KeyRefused, Paused, ServerFailed, Unreachable, UpstreamError
+
+_TRIP = 5
+"""Failures in a row that mean an outage and not a hiccup."""
+_FIRST, _LONGEST = 1.0, 60.0
+
+
+class Breaker:
+    """Open: nothing is sent but one probe at a time. Belongs to one event loop, whose time it uses."""
+
+    def __init__(self, upstream: str) -> None:
+        self._upstream = upstream
+        self._failures = 0
+        self._pause = 0.0
+        self._until = 0.0
+        self._probing = False
+        self.reason = ""
+
+    @property
+    def is_open(self) -> bool:
+        return self._pause > 0.0
+
+    def admit(self) -> None:
+        """Let a call through.
+
+        Raises:
+            Paused: the breaker is open; ``retry_after`` says when the next probe may go.
+        """
+        if not self.is_open:
+            return
+        left = self._until - asyncio.get_running_loop().time()
+        if left > 0 or self._probing:
+            # Spread over a while: whoever waits does not come back all at once.
+            wait = max(left, 0.5) + random.uniform(0.0, 1.0)
+            raise Paused(f"{self._upstream} is paused", upstream=self._upstream, retry_after=wait)
+        self._probing = True
+
+    def succeeded(self) -> None:
+        """An answer came that shows the upstream alive and our key good."""
+        self._failures, self._pause, self._probing, self.reason = 0, 0.0, False, ""
+
+    def failed(self, error: UpstreamError) -> None:
+        """A call failed; only outages and refused keys count."""
+        if isinstance(error, KeyRefused):
+            self._open(error)
+        elif isinstance(error, Unreachable | ServerFailed):
+            self._failures += 1
+            if self._failures >= _TRIP or self._probing:
+                self._open(error)
+        else:
+            self.succeeded()
+
+    def abandoned(self) -> None:
+        """The call was given up without an answer (cancelled)."""
+        self._probing = False
+
+    def _open(self, error: UpstreamError) -> None:
+        # Calls that were under way when it opened do not lengthen the pause.
+        if self._probing or not self.is_open:
+            self._pause = min(self._pause * 2 or _FIRST, _LONGEST)
+            self._until = asyncio.get_running_loop().time() + self._pause
+        self._probing = False
+        self.reason = f"{error.status or 'no answer'} {error.code}".strip()
