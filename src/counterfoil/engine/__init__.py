@@ -1,0 +1,1 @@
+"""The loops round the core: intake, workers, catch-up, sweep and walk."""

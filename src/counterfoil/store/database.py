@@ -54,9 +54,7 @@ def connect(url: str) -> Engine:
     try:
         parsed = make_url(url)
     except SQLAlchemyError as error:
-        raise ConfigurationError(
-            "DATABASE_URL is not a database URL; try sqlite:///counterfoil.db"
-        ) from error
+        raise ConfigurationError("DATABASE_URL is not a database URL; try sqlite:///counterfoil.db") from error
     name = parsed.get_backend_name()
     if name in {"postgresql", "postgres"}:
         return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_size=2, max_overflow=0)

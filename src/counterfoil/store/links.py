@@ -33,9 +33,7 @@ def _assign(names: Iterable[str]) -> str:
 _BY_IDS = f"SELECT {COLUMN_LIST} FROM links WHERE subject_id IN :ids"  # noqa: S608
 _SELECT = text(_BY_IDS).bindparams(bindparam("ids", expanding=True))
 # PostgreSQL: rows are locked in one order by everybody, so that two nodes cannot wait for each other.
-_SELECT_LOCKED = text(_BY_IDS + " ORDER BY subject_id FOR UPDATE").bindparams(
-    bindparam("ids", expanding=True)
-)
+_SELECT_LOCKED = text(_BY_IDS + " ORDER BY subject_id FOR UPDATE").bindparams(bindparam("ids", expanding=True))
 _INSERT = text(
     f"INSERT INTO links ({COLUMN_LIST}) VALUES ({', '.join(':' + name for name in COLUMNS)})"  # noqa: S608
     " ON CONFLICT (subject_id) DO NOTHING"
@@ -43,16 +41,13 @@ _INSERT = text(
 _FOLD = text(
     f"UPDATE links SET {_assign((*_INTAKE, *_SCHEDULED_BY_NEWS))} WHERE subject_id = :subject_id"  # noqa: S608
 )
-_DROP = text(
-    "DELETE FROM links WHERE subject_id = :subject_id AND customer_id IS NULL AND intent_key IS NULL"
-)
+_DROP = text("DELETE FROM links WHERE subject_id = :subject_id AND customer_id IS NULL AND intent_key IS NULL")
 _SIGHT = text(
     "INSERT INTO sightings (customer_id, subject_id, created, mark)"
     " VALUES (:customer_id, :subject_id, :created, :mark) ON CONFLICT (customer_id) DO NOTHING"
 )
 _SIGHTED = text(
-    "SELECT customer_id, subject_id, created, mark FROM sightings"
-    " WHERE subject_id IN :ids ORDER BY customer_id"
+    "SELECT customer_id, subject_id, created, mark FROM sightings WHERE subject_id IN :ids ORDER BY customer_id"
 ).bindparams(bindparam("ids", expanding=True))
 _UNSIGHT = text("DELETE FROM sightings WHERE customer_id = :customer_id")
 _CLAIM = """
@@ -89,7 +84,7 @@ _DISOWN = text(
 _OWNER = text("SELECT subject_id FROM links WHERE customer_id = :customer_id")
 
 
-def fold_batch(connection: Connection, news: Sequence[News], since: int, now: int) -> None:
+def fold_batch(connection: Connection, news: Sequence[News], since: int, now: int) -> list[str]:
     """Fold a batch of news into its links, all in the caller's transaction.
 
     Args:
@@ -97,12 +92,17 @@ def fold_batch(connection: Connection, news: Sequence[News], since: int, now: in
         news: in the order in which it was taken; several of one subject are folded in turn.
         since: the first start, milliseconds.
         now: milliseconds.
+
+    Returns:
+        The subjects whose link has something to think about now.
     """
+    moved: list[str] = []
     for start in range(0, len(news), CHUNK):
-        _fold_chunk(connection, news[start : start + CHUNK], since, now)
+        moved += _fold_chunk(connection, news[start : start + CHUNK], since, now)
+    return moved
 
 
-def _fold_chunk(connection: Connection, news: Sequence[News], since: int, now: int) -> None:
+def _fold_chunk(connection: Connection, news: Sequence[News], since: int, now: int) -> list[str]:
     ids = sorted({each.subject_id for each in news})
     before = _lock(connection, ids)
     after: dict[str, Link | None] = dict(before)
@@ -118,12 +118,15 @@ def _fold_chunk(connection: Connection, news: Sequence[News], since: int, now: i
             found.append(sighting)
         after[each.subject_id] = fold_news(link, each, since, now)
     _write(connection, _INSERT, [link for key, link in after.items() if key not in before])
-    _write(
-        connection, _FOLD, [link for key, link in after.items() if key in before and link is not before[key]]
-    )
+    _write(connection, _FOLD, [link for key, link in after.items() if key in before and link is not before[key]])
     dropped = [{"subject_id": key} for key, link in after.items() if link is None]
     if dropped:
         connection.execute(_DROP, dropped)
+    return [
+        key
+        for key, link in after.items()
+        if link is not None and (key not in before or link.revision != before[key].revision)
+    ]
 
 
 def _lock(connection: Connection, ids: list[str]) -> dict[str, Link]:

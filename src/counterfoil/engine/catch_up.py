@@ -1,0 +1,164 @@
+"""Catch-up: knowing every customer that Stripe has, up to a moment of Stripe's own time.
+
+One shared scan serves all who ask. It lists customers newest first, from 15 minutes before the last scan's
+moment, and hands each one that names a user to the store. A scan that was cut short goes on where it was.
+"""
+
+import asyncio
+
+import msgspec
+import structlog
+from sqlalchemy import Connection
+
+from counterfoil.billing.stripe import Page, StripeApi
+from counterfoil.core.news import CustomerSeen
+from counterfoil.core.policy import MINUTE, SECOND, Policy
+from counterfoil.core.step import World
+from counterfoil.core.subject import user_id
+from counterfoil.engine.clock import Clock
+from counterfoil.errors import BadSubject, NotFound, UpstreamError
+from counterfoil.store import environment, links
+from counterfoil.store.database import Database
+from counterfoil.upstream.gate import BULK, LIVE, Ticket
+
+OVERLAP = 15 * MINUTE
+"""Far more than any clock's error, or any time that a list may lag."""
+_SEEN_TO, _SCAN = "stripe_seen_to", "stripe_scan"
+
+_log = structlog.get_logger(__name__)
+
+
+class Scan(msgspec.Struct, frozen=True):
+    """A scan under way, as kept in the database: listed from ``since``, begun at ``began``, next after ``after``.
+
+    Both times are Stripe's, in milliseconds.
+    """
+
+    since: int
+    began: int
+    after: str
+    seen: int = 0
+
+
+class CatchUp:
+    """The shared scan. Belongs to one event loop."""
+
+    def __init__(self, database: Database, stripe: StripeApi, clock: Clock, policy: Policy) -> None:
+        self._database = database
+        self._stripe = stripe
+        self._clock = clock
+        self._policy = policy
+        self._seen_to = 0
+        self._scan: asyncio.Task[None] | None = None
+        self.complete = False
+        """A scan has ended since this process began: creating is safe."""
+        self.scanned = 0
+        """Customers met by the scan under way, or by the last one."""
+
+    def world(self) -> World:
+        """What is known of Stripe now."""
+        return World(seen_to=self._seen_to, stripe_now=self._clock.now() + self._stripe.offset)
+
+    async def first(self) -> None:
+        """The scan at the start, tried until it ends: nothing is created before."""
+        pause = 1.0
+        while not self.complete:
+            try:
+                await self._shared(BULK)
+            except UpstreamError as error:
+                _log.warning("catch_up.failed", error=str(error), again_in=pause)
+                await asyncio.sleep(error.retry_after or pause)
+                pause = min(pause * 2, 60.0)
+
+    async def reach(self, until: int, patience: float) -> bool:
+        """Scan until ``seen_to`` is past ``until`` (Stripe's time, ms).
+
+        Args:
+            until: must not lie in the future.
+            patience: seconds to wait at most; the scan goes on without us.
+
+        Returns:
+            Whether it is reached.
+
+        Raises:
+            UpstreamError: the scan failed.
+        """
+        if self._seen_to <= until:
+            try:
+                async with asyncio.timeout(patience):
+                    await self._shared(LIVE)
+            except TimeoutError:
+                return False
+        return self._seen_to > until
+
+    async def _shared(self, ticket: Ticket) -> None:
+        if self._scan is None or self._scan.done():
+            self._scan = asyncio.create_task(self._run(ticket))
+            # Whoever waits may be gone when it fails; then nobody asks for the error.
+            self._scan.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(self._scan)
+
+    async def close(self) -> None:
+        """Stop a scan under way; it goes on at the next start."""
+        if self._scan is not None:
+            self._scan.cancel()
+            await asyncio.gather(self._scan, return_exceptions=True)
+
+    async def _run(self, ticket: Ticket) -> None:
+        remembered = await self._database.read(environment.load)
+        seen_to = int(remembered.get(_SEEN_TO, "0"))
+        kept = remembered.get(_SCAN)
+        scan = msgspec.json.decode(kept, type=Scan) if kept is not None else None
+        try:
+            began = await self._list(scan, seen_to, ticket)
+        except NotFound:
+            # The customer to go on after was deleted meanwhile: from the top again.
+            began = await self._list(None, seen_to, ticket)
+        values = {_SEEN_TO: str(began), _SCAN: None}
+        await self._database.write(lambda connection: environment.put(connection, values))
+        self._seen_to = began
+        self.complete = True
+        _log.info("catch_up.done", customers=self.scanned)
+
+    async def _list(self, scan: Scan | None, seen_to: int, ticket: Ticket) -> int:
+        """All pages, each kept with the place to go on; returns Stripe's time of the first."""
+        since = scan.since if scan is not None else max(0, seen_to - OVERLAP)
+        after = scan.after if scan is not None else None
+        began = scan.began if scan is not None else None
+        self.scanned = scan.seen if scan is not None else 0
+        while True:
+            page = await self._stripe.customers(ticket, since, after)
+            # Answers are dated in whole seconds, and a list is a little older than its date.
+            began = began if began is not None else page.at - 2 * SECOND
+            self.scanned += len(page.customers)
+            more = page.more and bool(page.customers)
+            progress = None
+            if more:
+                after = page.customers[-1].customer_id
+                progress = Scan(since, began, after, self.scanned)
+            await self._keep(page, progress)
+            if not more:
+                return began
+
+    async def _keep(self, page: Page, progress: Scan | None) -> None:
+        news = []
+        for each in page.customers:
+            if each.owner is None:
+                continue
+            try:
+                subject_id = user_id(each.owner)
+            except BadSubject:
+                continue  # the key holds something else: not one of Clerk's users
+            news.append(
+                CustomerSeen(
+                    subject_id=subject_id, customer_id=each.customer_id, created=each.created, mark=each.mark
+                )
+            )
+        now, since = self._clock.now(), self._policy.since
+
+        def job(connection: Connection) -> None:
+            links.fold_batch(connection, news, since, now)
+            if progress is not None:
+                environment.put(connection, {_SCAN: msgspec.json.encode(progress).decode()})
+
+        await self._database.write(job)

@@ -1,0 +1,113 @@
+"""The environment: which Clerk instance and which Stripe account this database belongs to.
+
+Pinned at the first start. Afterwards keys of any other environment are refused, before anything is written.
+"""
+
+import hashlib
+
+import msgspec
+from sqlalchemy import Connection
+
+from counterfoil.billing.stripe import StripeApi, is_live
+from counterfoil.clerk.api import ClerkApi
+from counterfoil.core.policy import Policy
+from counterfoil.errors import ConfigurationError, WrongEnvironment
+from counterfoil.store import environment
+from counterfoil.store.database import Database
+from counterfoil.upstream.gate import LIVE
+
+_UNKNOWN = "unknown"
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """What the keys are of. ``account`` is "unknown" where a restricted key may not ask."""
+
+    clerk_instance: str
+    clerk_type: str
+    stripe_account: str
+    livemode: bool
+
+    def sentence(self) -> str:
+        """In plain words."""
+        mode = "live" if self.livemode else "test"
+        return (
+            f"Clerk instance {self.clerk_instance} ({self.clerk_type}) "
+            f"and Stripe account {self.stripe_account} ({mode} mode)"
+        )
+
+
+async def ask(clerk: ClerkApi, stripe: StripeApi, stripe_key: str) -> Environment:
+    """Ask both sides what the keys are of.
+
+    Raises:
+        UpstreamError: one of them does not answer, or refuses the key.
+        ConfigurationError: nothing tells whether the Stripe key is of live or of test mode.
+    """
+    instance = await clerk.instance(LIVE)
+    account = await stripe.account(LIVE)
+    livemode = is_live(stripe_key)
+    if livemode is None or account is None:
+        # A restricted key may not ask for the account; the customers say what mode it is.
+        told = await stripe.livemode(LIVE)
+        livemode = told if told is not None else livemode
+    if livemode is None:
+        raise ConfigurationError(
+            "nothing tells whether STRIPE_SECRET_KEY is of live or test mode: use a key that begins with "
+            "sk_live_, rk_live_, sk_test_ or rk_test_"
+        )
+    return Environment(
+        clerk_instance=instance.id,
+        clerk_type=instance.environment_type,
+        stripe_account=account or _UNKNOWN,
+        livemode=livemode,
+    )
+
+
+async def pin(database: Database, found: Environment, metadata_key: str, now: int) -> Policy:
+    """Pin the environment at the first start, compare it at every other.
+
+    Raises:
+        WrongEnvironment: the database belongs to another environment; the sentence names both.
+    """
+
+    def job(connection: Connection) -> dict[str, str]:
+        known = environment.load(connection)
+        if "clerk_instance" not in known:
+            values = {name: str(value) for name, value in msgspec.structs.asdict(found).items()}
+            environment.put(connection, values | {"since": str(now), "metadata_key": metadata_key})
+            known = environment.load(connection)
+        elif known["stripe_account"] == _UNKNOWN and found.stripe_account != _UNKNOWN:
+            environment.put(connection, {"stripe_account": found.stripe_account})
+            known["stripe_account"] = found.stripe_account
+        return known
+
+    known = await database.write(job)
+    pinned = Environment(
+        clerk_instance=known["clerk_instance"],
+        clerk_type=known["clerk_type"],
+        stripe_account=known["stripe_account"],
+        livemode=known["livemode"] == "True",
+    )
+    _compare(pinned, found)
+    if known["metadata_key"] != metadata_key:
+        raise WrongEnvironment(
+            f"this database's customers carry the user's id under {known['metadata_key']!r}, and "
+            f"COUNTERFOIL_METADATA_KEY is {metadata_key!r}: set it back, or every customer would be made again"
+        )
+    # The account may become known later (another key): it is not part of the name, the instance and mode are.
+    text = f"{pinned.clerk_instance}\n{pinned.livemode}"
+    return Policy(
+        environment=hashlib.sha256(text.encode()).hexdigest()[:16],
+        since=int(known["since"]),
+        livemode=pinned.livemode,
+    )
+
+
+def _compare(pinned: Environment, found: Environment) -> None:
+    accounts = {pinned.stripe_account, found.stripe_account} - {_UNKNOWN}
+    if pinned.clerk_instance != found.clerk_instance or pinned.livemode != found.livemode or len(accounts) > 1:
+        raise WrongEnvironment(
+            f"this database belongs to {pinned.sentence()}, but the keys are of {found.sentence()}. "
+            "Nothing was written. Use the first one's keys, or give the other one a database of its own "
+            "(DATABASE_URL)."
+        )

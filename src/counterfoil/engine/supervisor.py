@@ -1,0 +1,152 @@
+"""All loops of one node: started in order, stopped in order."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from counterfoil.clerk.webhook import Unreadable
+from counterfoil.core.link import ParkReason
+from counterfoil.core.news import Asked, UserDeleted, UserEvent
+from counterfoil.engine.context import Context
+from counterfoil.engine.intake import Intake, Taken
+from counterfoil.engine.sweep import Sweeper
+from counterfoil.engine.worker import Worker
+from counterfoil.errors import DatabaseUnavailable
+from counterfoil.store import figures, journal, links
+from counterfoil.store.journal import Entry
+
+GRACE = 20.0
+"""Seconds that turns under way get at the end; with the intake's drain it stays within 25."""
+_PRUNE_EVERY = 3600.0
+_PAGE = 500
+
+_log = structlog.get_logger(__name__)
+
+
+class Supervisor:
+    """Intake, catch-up, workers, sweep and walk, and the journal's pruning. Belongs to one event loop."""
+
+    def __init__(self, context: Context, keep_journal: int) -> None:
+        """Args:
+        context: what turns are carried out with.
+        keep_journal: how long the journal is kept, in milliseconds.
+        """
+        self._context = context
+        self._keep_journal = keep_journal
+        self.worker = Worker(context)
+        self.intake = Intake(self._commit, wake=self.worker.wake)
+        self._sweeper = Sweeper(context, self.worker.wake)
+        self._loops: list[asyncio.Task[None]] = []
+
+    @property
+    def ready(self) -> bool:
+        """Deliveries are taken, and the first scan has ended."""
+        return self._context.catch_up.complete and not self.intake.failing
+
+    def start(self) -> None:
+        """Take deliveries at once; work begins when the first scan has ended."""
+        self._keep(self.intake.run(), "intake")
+        self._keep(self._work(), "work")
+
+    async def stop(self) -> None:
+        """Finish what is in flight: first what was taken, then the turns under way."""
+        await self.intake.drain()
+        await self.worker.stop(GRACE)
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self._context.catch_up.close()
+
+    async def wait(self) -> None:
+        """Return when a loop has ended, which none does by itself: its error is raised."""
+        done, _ = await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
+        for loop in done:
+            loop.result()
+
+    async def retry(self, subject_ids: Sequence[str]) -> None:
+        """Have links looked at now, parked or not."""
+        now, since = self._context.clock.now(), self._context.rules.policy.since
+        await self._context.database.write(lambda connection: ask_again(connection, subject_ids, since, now))
+        self.worker.wake()
+
+    def _keep(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._loops.append(asyncio.create_task(work, name=name))
+
+    async def _work(self) -> None:
+        await self._context.catch_up.first()
+        if not self._context.rules.observe:
+            await self._unobserve()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.worker.run())
+            group.create_task(self._sweeper.run())
+            group.create_task(self._prune())
+
+    async def _unobserve(self) -> None:
+        """What was only observed until now is to be done."""
+        await retry_all(self._context, ParkReason.OBSERVED, self.retry)
+
+    async def _commit(self, batch: Sequence[Taken]) -> None:
+        now, since = self._context.clock.now(), self._context.rules.policy.since
+
+        def job(connection: Connection) -> None:
+            news = [item for item in batch if not isinstance(item, Unreadable)]
+            links.fold_batch(connection, news, since, now)
+            journal.append(connection, [_entry(item, now) for item in batch])
+
+        await self._context.database.write(job)
+
+    async def _prune(self) -> None:
+        while True:
+            before = self._context.clock.now() - self._keep_journal
+            pruned = 0
+            try:
+                pruned = await self._context.database.write(partial(journal.prune, before=before))
+            except DatabaseUnavailable as error:
+                _log.warning("journal.prune_failed", error=str(error))
+            await asyncio.sleep(0.1 if pruned else _PRUNE_EVERY)
+
+
+def ask_again(connection: Connection, subject_ids: Sequence[str], since: int, now: int) -> None:
+    """Make links due, whatever they wait for; only those that exist."""
+    known = [each for each in subject_ids if links.get(connection, each) is not None]
+    links.fold_batch(connection, [Asked(subject_id=each) for each in known], since, now)
+    entries = [Entry(at=now, kind="news", what="asked to look again", subject_id=each) for each in known]
+    journal.append(connection, entries)
+
+
+async def retry_all(
+    context: Context, reason: str, retry: Callable[[Sequence[str]], Coroutine[Any, Any, None]]
+) -> int:
+    """Have all links parked for ``reason`` ("" for any) looked at again; returns how many."""
+    after, count = "", 0
+    while True:
+        page = await context.database.read(
+            lambda connection, after=after: figures.parked_ids(connection, reason, after, _PAGE)  # type: ignore[misc]
+        )
+        if not page:
+            return count
+        await retry(page)
+        after, count = page[-1], count + len(page)
+
+
+def _entry(item: Taken, now: int) -> Entry:
+    match item:
+        case UserEvent():
+            detail = {"delivery": item.delivery, "version": item.body.version, "trusted": item.trusted}
+            what = "user.created" if item.created else "user.updated"
+            return Entry(at=now, kind="news", what=what, subject_id=item.subject_id, detail=detail)
+        case UserDeleted():
+            detail = {"delivery": item.delivery, "trusted": item.trusted}
+            return Entry(at=now, kind="news", what="user.deleted", subject_id=item.subject_id, detail=detail)
+        case _:
+            return Entry(
+                at=now,
+                kind="unreadable",
+                what="a signed body that could not be read",
+                detail={"delivery": item.delivery},
+                body=item.body,
+            )

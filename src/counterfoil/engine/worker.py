@@ -1,0 +1,146 @@
+"""The workers: claim due links, bring both sides in step, one step at a time.
+
+Each step's outcome is committed before the next call is made. What only changes the row (an intent, an
+adoption, the end of a turn) runs inside that same transaction, so a sign-up costs three commits.
+"""
+
+import asyncio
+import time
+
+import structlog
+from sqlalchemy import Connection
+
+from counterfoil.core.link import Lane
+from counterfoil.core.step import Turn
+from counterfoil.engine.carry_out import Effect, carry_out
+from counterfoil.engine.context import Context, Task
+from counterfoil.engine.turn import Next, advance, conclude
+from counterfoil.errors import DatabaseUnavailable
+from counterfoil.store import figures, links
+
+LEASE = 120_000
+"""Milliseconds: far longer than any one call, and renewed by nothing: a turn that lasts longer is cut."""
+_STEPS = 40
+"""Calls in one turn at most; a link that needs more has something wrong with it, and waits."""
+_POLL = 5.0
+"""Seconds between looks at the database when nothing wakes us."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Worker:
+    """Claims links and reconciles them, so many at a time. Belongs to one event loop."""
+
+    def __init__(self, context: Context, concurrency: int = 64) -> None:
+        self._context = context
+        self._concurrency = concurrency
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self.settled = 0
+        """Turns that ended, for whoever watches."""
+
+    def wake(self) -> None:
+        """There may be something due."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until `stop`."""
+        while not self._stopping:
+            self._wake.clear()
+            free = self._concurrency - len(self._tasks)
+            try:
+                claimed = await self._claim(free) if free > 0 else 0
+            except DatabaseUnavailable as error:
+                _log.warning("worker.database", error=str(error))
+                await asyncio.sleep(1.0)
+                continue
+            if claimed == 0 or claimed < free:
+                await self._rest()
+            elif self._tasks:
+                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+
+    async def stop(self, patience: float) -> None:
+        """Claim nothing more, and give what is under way ``patience`` seconds; the rest is picked up later."""
+        self._stopping = True
+        self._wake.set()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=patience)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def drain(self) -> None:
+        """Work until nothing is due now: for a command that runs alone."""
+        while await self._claim(self._concurrency) or self._tasks:
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+
+    async def _rest(self) -> None:
+        """Sleep until something is due, or until we are woken."""
+        now = self._context.clock.now()
+        try:
+            due = await self._context.database.read(figures.next_due)
+        except DatabaseUnavailable:
+            due = None
+        # What is due already and was not claimed is held by nobody we could wait for: a short pause.
+        pause = _POLL if due is None else min(max((due - now) / 1000, 0.02), _POLL)
+        waiter = asyncio.create_task(self._wake.wait())
+        await asyncio.wait({waiter, *self._tasks}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        waiter.cancel()
+
+    async def _claim(self, free: int) -> int:
+        context = self._context
+        # The lease's end by our own clock is taken before the claim: it can only be too early.
+        deadline = context.clock.elapsed() + LEASE / 1000
+        now, world = context.clock.now(), context.catch_up.world()
+
+        def job(connection: Connection) -> list[tuple[Lane, Next]]:
+            claimed = links.claim(connection, now, now + LEASE, free)
+            found = links.sightings_of(connection, [link.subject_id for link in claimed]) if claimed else {}
+            turns = [Turn(link=link, sightings=found.get(link.subject_id, ())) for link in claimed]
+            return [(turn.link.lane, advance(connection, context.rules, turn, world, now)) for turn in turns]
+
+        begun = await context.database.write(job)
+        for lane, following in begun:
+            if following is None:
+                self.settled += 1
+                continue
+            task = asyncio.create_task(self._reconcile(following, Task(lane, deadline, context.clock)))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+        return len(begun)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self.settled += 1
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # The lease runs out and the link is claimed again; nothing is lost, but it should not happen.
+            _log.error("worker.turn_failed", exc_info=error)
+
+    async def _reconcile(self, following: Next, task: Task) -> None:
+        """One turn: call, commit, call, commit, until the link has ended or waits."""
+        for _ in range(_STEPS):
+            if following is None:
+                return
+            turn, step = following
+            began = time.perf_counter()
+            effect = await carry_out(self._context, turn, step, task)
+            took = round((time.perf_counter() - began) * 1000)
+            try:
+                following = await self._commit(turn, effect, took)
+            except DatabaseUnavailable as error:
+                # What was done is not written down: the lease runs out, and the same key tells what came of it.
+                _log.warning("worker.effect_not_kept", error=str(error))
+                return
+        if following is not None:
+            _log.error("worker.too_many_steps", subject=following[0].link.subject_id)
+
+    async def _commit(self, turn: Turn, effect: Effect, took: int) -> Next:
+        context = self._context
+        now, world = context.clock.now(), context.catch_up.world()
+
+        def job(connection: Connection) -> Next:
+            return conclude(connection, context.rules, turn, effect, world, now, took)
+
+        return await context.database.write(job)

@@ -1,0 +1,233 @@
+"""Settings: the environment, ``.env``, then ``counterfoil.toml``. Merged once, checked once, frozen.
+
+Every setting may also be given as ``NAME_FILE``, the path of a file that holds it.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from dotenv import dotenv_values
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from counterfoil.errors import ConfigurationError
+
+_UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION = re.compile(r"(\d{1,9})\s*(ms|s|m|h|d)")
+TOML = "counterfoil.toml"
+DOTENV = ".env"
+
+
+def _milliseconds(value: object) -> object:
+    """``"20h"`` and the like, in milliseconds."""
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("write a duration like 10s, 15m, 20h or 90d")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _named(*names: str) -> Any:
+    return AliasChoices(*names)
+
+
+Duration = Annotated[int, BeforeValidator(_milliseconds)]
+Rate = Annotated[float, Field(gt=0, le=10_000)]
+Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
+
+
+class Settings(BaseModel):
+    """All settings; the descriptions are the reference."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clerk_secret_key: SecretStr = Field(
+        validation_alias=_named("CLERK_SECRET_KEY"),
+        description="Clerk's secret key (sk_test_... or sk_live_...).",
+    )
+    clerk_webhook_signing_secret: SecretStr = Field(
+        validation_alias=_named(
+            "CLERK_WEBHOOK_SIGNING_SECRET", "SIGNING_SECRET", "CLERK_WEBHOOK_SECRET", "WEBHOOK_SECRET"
+        ),
+        description="The webhook endpoint's signing secret (whsec_...); several, with commas, during a rotation.",
+    )
+    clerk_api_url: str = Field(
+        "https://api.clerk.com",
+        validation_alias=_named("CLERK_API_URL"),
+        pattern=r"^https?://",
+        description="Where Clerk's Backend API is, without /v1.",
+    )
+    stripe_secret_key: SecretStr = Field(
+        validation_alias=_named("STRIPE_SECRET_KEY", "STRIPE_API_KEY"),
+        description="A secret key, or better a restricted one (rk_...), of the Stripe account.",
+    )
+    stripe_api_base: str | None = Field(
+        None,
+        validation_alias=_named("STRIPE_API_BASE"),
+        pattern=r"^https?://",
+        description="Where Stripe's API is; unset: Stripe's own address.",
+    )
+    database_url: str = Field(
+        "sqlite:///counterfoil.db",
+        validation_alias=_named("DATABASE_URL"),
+        description="The database: sqlite:///path.",
+    )
+    host: str = Field(
+        "127.0.0.1",
+        validation_alias=_named("COUNTERFOIL_HOST"),
+        description="The address that serve listens on; 0.0.0.0 for all.",
+    )
+    port: int = Field(
+        8787,
+        validation_alias=_named("COUNTERFOIL_PORT", "PORT"),
+        ge=0,
+        le=65_535,
+        description="The port of serve.",
+    )
+    webhook_path: str = Field(
+        "/webhooks/clerk",
+        validation_alias=_named("COUNTERFOIL_WEBHOOK_PATH"),
+        pattern=r"^/[A-Za-z0-9_./-]{1,200}$",
+        description="Where deliveries are received.",
+    )
+    metadata_key: Key = Field(
+        "clerkUserId",
+        validation_alias=_named("COUNTERFOIL_METADATA_KEY"),
+        description="The key of a customer's metadata that holds the user's id. Pinned at the first start.",
+    )
+    link_back_key: Key = Field(
+        "stripeCustomerId",
+        validation_alias=_named("COUNTERFOIL_LINK_BACK_KEY"),
+        description="The key of the user's public metadata that holds the customer's id.",
+    )
+    stripe_rate: Rate | None = Field(
+        None,
+        validation_alias=_named("COUNTERFOIL_STRIPE_RATE"),
+        # Stripe allows 100 and 25.
+        description="Calls to Stripe a second; unset: 80 in live mode, 20 in test mode (a fifth less than allowed).",
+    )
+    stripe_endpoint_rate: Rate = Field(
+        20, validation_alias=_named("COUNTERFOIL_STRIPE_ENDPOINT_RATE"), description="The same, for each endpoint."
+    )
+    clerk_rate: Rate | None = Field(
+        None,
+        validation_alias=_named("COUNTERFOIL_CLERK_RATE"),
+        description="Calls to Clerk a second; unset: 80 for a production instance, 8 for a development one.",
+    )
+    intent_ttl: Duration = Field(
+        20 * 3_600_000,
+        validation_alias=_named("COUNTERFOIL_INTENT_TTL"),
+        ge=60_000,
+        le=22 * 3_600_000,
+        description="How long a create may be sent again under its key. Stripe keeps keys for 24 h at least.",
+    )
+    quiet: Duration = Field(
+        10_000,
+        validation_alias=_named("COUNTERFOIL_QUIET"),
+        ge=1_000,
+        description="How long after its sending a create may still take effect unseen.",
+    )
+    journal_keep: Duration = Field(
+        90 * 86_400_000,
+        validation_alias=_named("COUNTERFOIL_JOURNAL_KEEP"),
+        ge=3_600_000,
+        description="How long the journal is kept.",
+    )
+    log_level: str = Field(
+        "info",
+        validation_alias=_named("COUNTERFOIL_LOG_LEVEL"),
+        pattern=r"^(debug|info|warning|error)$",
+        description="debug, info, warning or error.",
+    )
+
+    def signing_secrets(self) -> list[str]:
+        """The signing secrets, one by one."""
+        text = self.clerk_webhook_signing_secret.get_secret_value()
+        return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def names() -> dict[str, tuple[str, ...]]:
+    """Each setting's names in the environment, the first being the one to use."""
+    return {
+        field: tuple(str(choice) for choice in info.validation_alias.choices)
+        for field, info in Settings.model_fields.items()
+        if isinstance(info.validation_alias, AliasChoices)
+    }
+
+
+def load(environ: Mapping[str, str] | None = None, folder: Path | None = None) -> Settings:
+    """Merge and check all settings.
+
+    Args:
+        environ: the environment; ``None``: the process's own.
+        folder: where ``.env`` and ``counterfoil.toml`` are; ``None``: the working folder.
+
+    Raises:
+        ConfigurationError: one line for each setting that is missing or wrong. No value is repeated.
+    """
+    environ = os.environ if environ is None else environ
+    folder = folder or Path()
+    dotenv = {name: value for name, value in dotenv_values(folder / DOTENV).items() if value is not None}
+    merged = {**_from_toml(folder / TOML), **_known({**dotenv, **environ})}
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        lines = [_explained(problem) for problem in error.errors(include_input=False, include_url=False)]
+        raise ConfigurationError("\n".join(lines)) from None
+
+
+def _known(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment's part that is ours, each setting under its first name."""
+    found: dict[str, str] = {}
+    for first, *others in names().values():
+        for name in (first, *others):
+            if environ.get(name):
+                found[first] = environ[name]
+                break
+            if environ.get(f"{name}_FILE"):
+                found[first] = _read(name, Path(environ[f"{name}_FILE"]))
+                break
+    allowed = {name for each in names().values() for name in each}
+    for name in environ:
+        bare = name.removesuffix("_FILE")
+        if name.startswith("COUNTERFOIL_") and bare not in allowed:
+            raise ConfigurationError(f"{name} is not a setting{_similar(bare, allowed)}")
+    return found
+
+
+def _read(name: str, path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{name}_FILE: the file cannot be read ({type(error).__name__})") from None
+
+
+def _from_toml(path: Path) -> dict[str, Any]:
+    """``counterfoil.toml`` names settings in lower case, without COUNTERFOIL_."""
+    if not path.is_file():
+        return {}
+    try:
+        values = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        raise ConfigurationError(f"{path.name} is not a TOML file that can be read") from None
+    fields = names()
+    for name in values:
+        if name not in fields:
+            raise ConfigurationError(f"{path.name}: {name} is not a setting{_similar(name, set(fields))}")
+    return {fields[name][0]: value for name, value in values.items()}
+
+
+def _similar(name: str, allowed: set[str]) -> str:
+    close = difflib.get_close_matches(name, allowed, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _explained(problem: Any) -> str:
+    name = str(problem["loc"][0]) if problem["loc"] else "settings"
+    if problem["type"] == "missing":
+        field = next(field for field, each in names().items() if name in each)
+        return f"{name} is not set: {Settings.model_fields[field].description}"
+    return f"{name}: {problem['msg'].removeprefix('Value error, ')}"
