@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -24,12 +25,12 @@ def clerk_reply(
     *,
     now: float = NOW,
     body: object = None,
-    query: object = None,
+    query: Mapping[str, object] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Reply:
     sent = {"authorization": f"Bearer {CLERK_KEY}", **(headers or {})}
     content = b"" if body is None else msgspec.json.encode(body)
-    text = urlencode(query, doseq=True) if query else ""  # type: ignore[call-overload]
+    text = urlencode(query, doseq=True) if query else ""
     return sandbox.begin("clerk", Request(method, path, text, sent, content), now)
 
 
@@ -43,7 +44,7 @@ def stripe_reply(
     sandbox: Sandbox,
     method: str,
     path: str,
-    params: object = None,
+    params: Mapping[str, object] | None = None,
     *,
     now: float = NOW,
     key: str | None = None,
@@ -52,12 +53,14 @@ def stripe_reply(
     headers = {"authorization": f"Bearer {secret}"}
     if key is not None:
         headers["idempotency-key"] = key
-    text = urlencode(params) if params else ""  # type: ignore[arg-type]
+    text = urlencode(params) if params else ""
     query, body = (text, b"") if method == "GET" else ("", text.encode())
     return sandbox.begin("stripe", Request(method, path, query, headers, body), now)
 
 
-def stripe(sandbox: Sandbox, method: str, path: str, params: object = None, **rest: Any) -> Answer:
+def stripe(
+    sandbox: Sandbox, method: str, path: str, params: Mapping[str, object] | None = None, **rest: Any
+) -> Answer:
     answer = stripe_reply(sandbox, method, path, params, **rest).answer
     assert answer is not None
     return answer

@@ -16,9 +16,7 @@ def ids(sandbox: Sandbox, **query: Any) -> list[str]:
 
 
 def made(sandbox: Sandbox, count: int) -> list[str]:
-    return [
-        sandbox.clerk.create_user(NOW + number // 2, email=f"{number}@example.com") for number in range(count)
-    ]
+    return [sandbox.clerk.create_user(NOW + number // 2, email=f"{number}@example.com") for number in range(count)]
 
 
 def test_a_list_is_a_bare_array_of_ten_newest_first(sandbox: Sandbox) -> None:
@@ -47,9 +45,7 @@ def test_the_order_by_update_follows_every_change(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("order", ["created_at", "-created_at"])
-def test_a_cursor_walks_all_users_once_though_some_come_and_go_meanwhile(
-    sandbox: Sandbox, order: str
-) -> None:
+def test_a_cursor_walks_all_users_once_though_some_come_and_go_meanwhile(sandbox: Sandbox, order: str) -> None:
     users = made(sandbox, 9)
     seen = ids(sandbox, order_by=order, limit=4)
     sandbox.clerk.delete_user(NOW + 99, seen[0])

@@ -11,8 +11,8 @@ from counterfoil.sandbox import Request, Sandbox, SandboxSettings, StripeSetting
 from .support import NOW, STRIPE_KEY, error_code, stripe
 
 
-def make(sandbox: Sandbox, now: float = NOW, **params: str) -> str:
-    answer = stripe(sandbox, "POST", "/v1/customers", params, now=now)
+def make(sandbox: Sandbox, **params: str) -> str:
+    answer = stripe(sandbox, "POST", "/v1/customers", params)
     assert answer.status == 200, answer.body
     return str(answer.json()["id"])
 
@@ -125,9 +125,7 @@ def test_a_restricted_key_is_refused_where_it_may_not_go(sandbox: Sandbox) -> No
     assert stripe(sandbox, "GET", "/v1/account").status == 200
 
 
-@pytest.mark.parametrize(
-    ("key", "livemode"), [("sk_live_x", True), ("rk_live_x", True), ("rk_test_x", False)]
-)
+@pytest.mark.parametrize(("key", "livemode"), [("sk_live_x", True), ("rk_live_x", True), ("rk_test_x", False)])
 def test_the_mode_follows_the_key(key: str, livemode: bool) -> None:
     sandbox = Sandbox(SandboxSettings(stripe=StripeSettings(secret_key=key)))
     body = stripe(sandbox, "POST", "/v1/customers", secret=key).json()

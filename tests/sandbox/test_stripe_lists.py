@@ -73,7 +73,7 @@ def test_the_email_filter_is_exact_and_heeds_case(sandbox: Sandbox) -> None:
 
 def test_a_cursor_of_an_unknown_or_deleted_customer_is_refused_unless_set_otherwise() -> None:
     for how in ("refuse", "continue"):
-        sandbox = Sandbox(SandboxSettings(stripe=StripeSettings(deleted_cursor=how)))  # type: ignore[arg-type]
+        sandbox = Sandbox(SandboxSettings(stripe=StripeSettings(deleted_cursor=how)))
         first, second = made(sandbox, 2)
         sandbox.stripe.delete_customer(NOW, second)
         unknown = stripe(sandbox, "GET", "/v1/customers", {"starting_after": "cus_none"})

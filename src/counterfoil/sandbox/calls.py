@@ -53,9 +53,7 @@ class CallLog:
             and (subject is None or call.subject == subject)
         ]
 
-    def count(
-        self, operation: str | None = None, since: float = float("-inf"), subject: str | None = None
-    ) -> int:
+    def count(self, operation: str | None = None, since: float = float("-inf"), subject: str | None = None) -> int:
         """How many calls; of the totals when only the operation matters, so that the ring's size does not."""
         if since == float("-inf") and subject is None:
             return self.totals.total() if operation is None else self.totals[operation]

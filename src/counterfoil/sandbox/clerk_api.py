@@ -83,9 +83,7 @@ class ClerkApi:
         operation = self.operation(request)
         parts = request.segments()
         subject = parts[1] if len(parts) > 1 and parts[1] != "count" else None
-        refused = (
-            self._authenticate(request) or self._version(request) or self._limit(operation, subject, now)
-        )
+        refused = self._authenticate(request) or self._version(request) or self._limit(operation, subject, now)
         if refused is not None:
             return Handled(refused, subject)
         handler = self._handlers.get(operation)

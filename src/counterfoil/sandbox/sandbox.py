@@ -118,9 +118,7 @@ class Sandbox:
             self.advance(now)
         return judge(self.clerk, self.stripe, rules or Rules())
 
-    def calls(
-        self, upstream: Upstream, operation: str | None = None, since: float = float("-inf")
-    ) -> list[Call]:
+    def calls(self, upstream: Upstream, operation: str | None = None, since: float = float("-inf")) -> list[Call]:
         """The calls of one upstream, oldest first."""
         return (self.clerk if upstream == "clerk" else self.stripe).log.calls(operation, since)
 
@@ -133,9 +131,7 @@ class Sandbox:
         """A user and a matching, linked customer from before our time: silently, without any event."""
         user_id = self.clerk.create_user(now, silent=True, **fields)
         user = self.clerk.users[user_id]
-        customer_id = self.stripe.create_customer(
-            now, email=user.email, name=user.name, metadata={key: user_id}
-        )
+        customer_id = self.stripe.create_customer(now, email=user.email, name=user.name, metadata={key: user_id})
         self.clerk.set_public_metadata(now, user_id, {"stripeCustomerId": customer_id}, silent=True)
         return user_id, customer_id
 

@@ -152,9 +152,7 @@ class StripeApi:
 
     # Execution.
 
-    def _execute(
-        self, request: Request, operation: str, subject: str | None, now: float, run: Run
-    ) -> Handled:
+    def _execute(self, request: Request, operation: str, subject: str | None, now: float, run: Run) -> Handled:
         try:
             text = request.query if request.method == "GET" else request.body.decode()
             params = decode(text)
@@ -215,9 +213,7 @@ class StripeApi:
             request_id = self._state.identifiers.make("req_", 14)
             answer = handled.answer
             answer = Answer(answer.status, {**answer.headers, "Request-Id": request_id}, answer.body)
-            entry = Entry(
-                request.path, params, now, run.answered_at, request_id, handled.subject, handled.answer
-            )
+            entry = Entry(request.path, params, now, run.answered_at, request_id, handled.subject, handled.answer)
             self._state.keys.begin(key, entry)
             handled = replace(handled, answer=answer)
         return handled

@@ -254,9 +254,7 @@ class Endpoints:
         if not customer.deleted and wish in params.get("expand", []):
             going = [s for s in self._state.subscriptions_of(customer.id) if s.status not in ENDED]
             url = f"/v1/customers/{customer.id}/subscriptions"
-            body["subscriptions"] = list_body(
-                url, [subscription_body(s) for s in going[:10]], len(going) > 10
-            )
+            body["subscriptions"] = list_body(url, [subscription_body(s) for s in going[:10]], len(going) > 10)
         return body
 
 

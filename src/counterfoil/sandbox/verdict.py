@@ -145,7 +145,5 @@ def _wrong_fields(user: User, customer: Customer, stripe: StripeState) -> list[W
         # Stripe takes 256 characters.
         pairs.append(("name", user.name[:256], customer.name))
     return [
-        WrongField(user.id, customer.id, field, wanted, found)
-        for field, wanted, found in pairs
-        if wanted != found
+        WrongField(user.id, customer.id, field, wanted, found) for field, wanted, found in pairs if wanted != found
     ]
