@@ -106,8 +106,7 @@ class Settings(BaseModel):
     stripe_rate: Rate | None = Field(
         None,
         validation_alias=_named("COUNTERFOIL_STRIPE_RATE"),
-        # Stripe allows 100 and 25.
-        description="Calls to Stripe a second; unset: 80 in live mode, 20 in test mode (a fifth less than allowed).",
+        description="Calls to Stripe a second; unset: 80 in live mode, 20 in test mode, a fifth less than allowed.",
     )
     stripe_endpoint_rate: Rate = Field(
         20, validation_alias=_named("COUNTERFOIL_STRIPE_ENDPOINT_RATE"), description="The same, for each endpoint."

@@ -4,6 +4,7 @@ Pinned at the first start. Afterwards keys of any other environment are refused,
 """
 
 import hashlib
+from collections.abc import Mapping
 
 import msgspec
 from sqlalchemy import Connection
@@ -63,44 +64,52 @@ async def ask(clerk: ClerkApi, stripe: StripeApi, stripe_key: str) -> Environmen
     )
 
 
-async def pin(database: Database, found: Environment, metadata_key: str, now: int) -> Policy:
-    """Pin the environment at the first start, compare it at every other.
+def recall(known: Mapping[str, str], metadata_key: str) -> tuple[Environment, Policy] | None:
+    """What is pinned, from the database's ``environment``; ``None`` before the first start.
 
     Raises:
-        WrongEnvironment: the database belongs to another environment; the sentence names both.
+        WrongEnvironment: the customers carry the user's id under another metadata key.
     """
-
-    def job(connection: Connection) -> dict[str, str]:
-        known = environment.load(connection)
-        if "clerk_instance" not in known:
-            values = {name: str(value) for name, value in msgspec.structs.asdict(found).items()}
-            environment.put(connection, values | {"since": str(now), "metadata_key": metadata_key})
-            known = environment.load(connection)
-        elif known["stripe_account"] == _UNKNOWN and found.stripe_account != _UNKNOWN:
-            environment.put(connection, {"stripe_account": found.stripe_account})
-            known["stripe_account"] = found.stripe_account
-        return known
-
-    known = await database.write(job)
+    if "clerk_instance" not in known:
+        return None
+    if known["metadata_key"] != metadata_key:
+        raise WrongEnvironment(
+            f"this database's customers carry the user's id under {known['metadata_key']!r}, and "
+            f"COUNTERFOIL_METADATA_KEY is {metadata_key!r}: set it back, or every customer would be made again"
+        )
     pinned = Environment(
         clerk_instance=known["clerk_instance"],
         clerk_type=known["clerk_type"],
         stripe_account=known["stripe_account"],
         livemode=known["livemode"] == "True",
     )
-    _compare(pinned, found)
-    if known["metadata_key"] != metadata_key:
-        raise WrongEnvironment(
-            f"this database's customers carry the user's id under {known['metadata_key']!r}, and "
-            f"COUNTERFOIL_METADATA_KEY is {metadata_key!r}: set it back, or every customer would be made again"
-        )
-    # The account may become known later (another key): it is not part of the name, the instance and mode are.
+    # The account may become known later, with another key: it is not part of the name, instance and mode are.
     text = f"{pinned.clerk_instance}\n{pinned.livemode}"
-    return Policy(
-        environment=hashlib.sha256(text.encode()).hexdigest()[:16],
-        since=int(known["since"]),
-        livemode=pinned.livemode,
-    )
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return pinned, Policy(environment=name, since=int(known["since"]), livemode=pinned.livemode)
+
+
+async def pin(database: Database, found: Environment, metadata_key: str, now: int) -> tuple[Environment, Policy]:
+    """Pin the environment at the first start, compare it at every other.
+
+    Raises:
+        WrongEnvironment: the database belongs to another environment; the sentence names both.
+    """
+
+    def job(connection: Connection) -> tuple[Environment, Policy]:
+        recalled = recall(environment.load(connection), metadata_key)
+        if recalled is None:
+            values = {name: str(value) for name, value in msgspec.structs.asdict(found).items()}
+            environment.put(connection, values | {"since": str(now), "metadata_key": metadata_key})
+        else:
+            _compare(recalled[0], found)
+            if recalled[0].stripe_account == _UNKNOWN:
+                environment.put(connection, {"stripe_account": found.stripe_account})
+        recalled = recall(environment.load(connection), metadata_key)
+        assert recalled is not None
+        return recalled
+
+    return await database.write(job)
 
 
 def _compare(pinned: Environment, found: Environment) -> None:

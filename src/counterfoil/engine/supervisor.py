@@ -1,7 +1,7 @@
 """All loops of one node: started in order, stopped in order."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,22 +30,19 @@ _log = structlog.get_logger(__name__)
 class Supervisor:
     """Intake, catch-up, workers, sweep and walk, and the journal's pruning. Belongs to one event loop."""
 
-    def __init__(self, context: Context, keep_journal: int) -> None:
+    def __init__(self, context: Context, keep_journal: int, verify: Callable[[], Awaitable[None]]) -> None:
         """Args:
         context: what turns are carried out with.
         keep_journal: how long the journal is kept, in milliseconds.
+        verify: returns when the keys are known to be of the pinned environment; raises `WrongEnvironment`.
         """
         self._context = context
+        self._verify = verify
         self._keep_journal = keep_journal
         self.worker = Worker(context)
         self.intake = Intake(self._commit, wake=self.worker.wake)
         self._sweeper = Sweeper(context, self.worker.wake)
         self._loops: list[asyncio.Task[None]] = []
-
-    @property
-    def ready(self) -> bool:
-        """Deliveries are taken, and the first scan has ended."""
-        return self._context.catch_up.complete and not self.intake.failing
 
     def start(self) -> None:
         """Take deliveries at once; work begins when the first scan has ended."""
@@ -67,16 +64,20 @@ class Supervisor:
         for loop in done:
             loop.result()
 
-    async def retry(self, subject_ids: Sequence[str]) -> None:
-        """Have links looked at now, parked or not."""
+    async def retry(self, subject_ids: Sequence[str]) -> int:
+        """Have links looked at now, parked or not; returns how many there were."""
         now, since = self._context.clock.now(), self._context.rules.policy.since
-        await self._context.database.write(lambda connection: ask_again(connection, subject_ids, since, now))
+        count = await self._context.database.write(
+            lambda connection: ask_again(connection, subject_ids, since, now)
+        )
         self.worker.wake()
+        return count
 
     def _keep(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self._loops.append(asyncio.create_task(work, name=name))
 
     async def _work(self) -> None:
+        await self._verify()
         await self._context.catch_up.first()
         if not self._context.rules.observe:
             await self._unobserve()
@@ -110,17 +111,16 @@ class Supervisor:
             await asyncio.sleep(0.1 if pruned else _PRUNE_EVERY)
 
 
-def ask_again(connection: Connection, subject_ids: Sequence[str], since: int, now: int) -> None:
-    """Make links due, whatever they wait for; only those that exist."""
+def ask_again(connection: Connection, subject_ids: Sequence[str], since: int, now: int) -> int:
+    """Make links due, whatever they wait for; only those that exist, whose number is returned."""
     known = [each for each in subject_ids if links.get(connection, each) is not None]
     links.fold_batch(connection, [Asked(subject_id=each) for each in known], since, now)
     entries = [Entry(at=now, kind="news", what="asked to look again", subject_id=each) for each in known]
     journal.append(connection, entries)
+    return len(known)
 
 
-async def retry_all(
-    context: Context, reason: str, retry: Callable[[Sequence[str]], Coroutine[Any, Any, None]]
-) -> int:
+async def retry_all(context: Context, reason: str, retry: Callable[[Sequence[str]], Awaitable[int]]) -> int:
     """Have all links parked for ``reason`` ("" for any) looked at again; returns how many."""
     after, count = "", 0
     while True:

@@ -22,7 +22,7 @@ LEASE = 120_000
 """Milliseconds: far longer than any one call, and renewed by nothing: a turn that lasts longer is cut."""
 _STEPS = 40
 """Calls in one turn at most; a link that needs more has something wrong with it, and waits."""
-_POLL = 5.0
+_POLL = 30.0
 """Seconds between looks at the database when nothing wakes us."""
 
 _log = structlog.get_logger(__name__)

@@ -12,6 +12,7 @@ _COUNTS = text(
     "SELECT COUNT(*) AS links, COUNT(deleted_at) AS deleted, COUNT(customer_id) AS linked,"
     " COUNT(refused_email) AS flagged FROM links"
 )
+_UNREADABLE = text("SELECT COUNT(*) FROM journal WHERE subject_id IS NULL AND kind = 'unreadable'")
 _DIRTY = text("SELECT COUNT(*) AS unsettled, MIN(dirty_at) AS oldest FROM links WHERE dirty_at IS NOT NULL")
 _PARKED = text(
     "SELECT parked, COUNT(*) AS parked_links FROM links WHERE parked IS NOT NULL GROUP BY parked ORDER BY parked"
@@ -29,30 +30,44 @@ _UNWALKED = text(
 _WALKED = text("UPDATE links SET walked = :walk WHERE subject_id = :subject_id")
 
 
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """How all links stand. ``oldest``: since when the oldest unsettled link is dirty (milliseconds)."""
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """What is not settled. ``oldest``: since when the oldest unsettled link is dirty (milliseconds)."""
 
-    links: int
-    deleted: int
-    linked: int
-    flagged: int
     unsettled: int
     oldest: int | None
     parked: dict[str, int]
 
 
-def figures(connection: Connection) -> Figures:
-    """Count everything: one pass over the links, the rest from indexes."""
-    counts = connection.execute(_COUNTS).one()
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """How all links stand."""
+
+    links: int
+    deleted: int
+    linked: int
+    flagged: int
+    """Stripe refused the user's address; the customer has none, or an older one."""
+    unreadable: int
+    """Signed bodies that could not be read, kept in the journal."""
+    backlog: Backlog
+
+
+def backlog(connection: Connection) -> Backlog:
+    """Count what is not settled, from indexes alone."""
     unsettled, oldest = connection.execute(_DIRTY).one()
+    parked = {row.parked: row.parked_links for row in connection.execute(_PARKED)}
+    return Backlog(unsettled=unsettled, oldest=oldest, parked=parked)
+
+
+def figures(connection: Connection) -> Figures:
+    """Count everything: one pass over the links."""
+    counts = connection.execute(_COUNTS).one()
     return Figures(
         links=counts.links,
         deleted=counts.deleted,
         linked=counts.linked,
         flagged=counts.flagged,
-        unsettled=unsettled,
-        oldest=oldest,
-        parked={row.parked: row.parked_links for row in connection.execute(_PARKED)},
+        unreadable=connection.execute(_UNREADABLE).scalar() or 0,
+        backlog=backlog(connection),
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
@@ -99,7 +99,3 @@ class Gate:
             self._endpoints[operation] = Bucket(self._endpoint_rate)
         return [self._endpoints[operation], self._all]
 
-
-def describe(gates: Mapping[str, Gate]) -> dict[str, str]:
-    """The open breakers, each with its reason."""
-    return {name: gate.breaker.reason for name, gate in gates.items() if gate.breaker.is_open}

@@ -1,0 +1,102 @@
+"""The ASGI application: the webhook's path goes straight to the receiver, all else to Starlette.
+
+``/healthz`` (the process lives), ``/readyz`` (deliveries are taken), ``/metrics``, and
+``/v1/retry`` for the command line, with the token that ``serve`` leaves beside its database.
+"""
+
+import hmac
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from counterfoil.core.subject import user_id
+from counterfoil.errors import BadSubject
+
+_LIMIT = 64 * 1024
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class RetryRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /v1/retry``: these subjects, or all that are parked (for ``reason``, where one is given)."""
+
+    subjects: tuple[str, ...] = ()
+    everything: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the local API needs of the node.
+
+    ``obstacles``: why deliveries cannot be taken; ``notes``: why work waits although they can. Only the first
+    makes a node unready: a balancer that turned deliveries away because Stripe is down would lose news.
+    """
+
+    token: str
+    obstacles: Callable[[], Sequence[str]]
+    notes: Callable[[], Sequence[str]]
+    metrics: Callable[[], Awaitable[bytes]]
+    retry: Callable[[RetryRequest], Awaitable[int]]
+
+
+def build(receiver: ASGIApp, webhook_path: str, desk: Desk) -> ASGIApp:
+    """Put the receiver and the local API together."""
+    local = _local_api(desk)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == webhook_path:
+            await receiver(scope, receive, send)
+        else:
+            await local(scope, receive, send)
+
+    return app
+
+
+def _local_api(desk: Desk) -> Starlette:
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        obstacles = list(desk.obstacles())
+        state = {"ready": not obstacles, "obstacles": obstacles, "notes": list(desk.notes())}
+        return JSONResponse(state, 503 if obstacles else 200)
+
+    async def metrics(_: Request) -> Response:
+        return Response(await desk.metrics(), media_type=CONTENT_TYPE)
+
+    async def retry(request: Request) -> Response:
+        given = request.headers.get("authorization", "").encode()
+        if not hmac.compare_digest(given, f"Bearer {desk.token}".encode()):
+            return JSONResponse({"error": "the token is missing or wrong"}, 401)
+        try:
+            wanted = await _wanted(request)
+        except (msgspec.DecodeError, BadSubject):
+            return JSONResponse({"error": 'send {"subjects": ["user_..."]} or {"everything": true}'}, 400)
+        return JSONResponse({"retried": await desk.retry(wanted)})
+
+    return Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics),
+            Route("/v1/retry", retry, methods=["POST"]),
+        ]
+    )
+
+
+async def _wanted(request: Request) -> RetryRequest:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _LIMIT:
+            raise msgspec.DecodeError("too large")
+    wanted = msgspec.json.decode(body, type=RetryRequest)
+    for subject in wanted.subjects:
+        user_id(subject)
+    return wanted

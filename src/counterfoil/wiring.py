@@ -1,0 +1,190 @@
+"""The only place where parts meet."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import msgspec
+import stripe
+import structlog
+from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
+
+from counterfoil.billing.stripe import StripeApi, is_live
+from counterfoil.clerk.api import AiohttpTransport, ClerkApi, Transport
+from counterfoil.clerk.body import BodyReader
+from counterfoil.clerk.webhook import Decoder, Verifier
+from counterfoil.core.policy import Policy
+from counterfoil.engine import pin
+from counterfoil.engine.catch_up import CatchUp
+from counterfoil.engine.clock import Clock, SystemClock
+from counterfoil.engine.context import Context, Rules
+from counterfoil.engine.supervisor import Supervisor, retry_all
+from counterfoil.errors import UpstreamError
+from counterfoil.settings import Settings
+from counterfoil.store import environment, figures
+from counterfoil.store.database import Database, ThreadDatabase
+from counterfoil.store.upgrade import upgrade
+from counterfoil.upstream.gate import Gate, Observer
+from counterfoil.web import app
+from counterfoil.web.metrics import Metrics
+from counterfoil.web.receiver import Receiver
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The world that a node stands in: what a simulation replaces."""
+
+    database: Database
+    clock: Clock
+    transport: Transport
+    stripe_http: stripe.HTTPClient | None = None
+    """``None``: the real network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstreams:
+    """Both clients with their gates."""
+
+    clerk: ClerkApi
+    stripe: StripeApi
+    gates: dict[str, Gate]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node, ready to be started."""
+
+    supervisor: Supervisor
+    context: Context
+    upstreams: Upstreams
+    application: ASGIApp
+    environment: pin.Environment
+    token: str
+    """Opens the local API."""
+
+
+def connect(settings: Settings, outside: Outside, observe: Observer) -> Upstreams:
+    """The clients for both sides, at the rates that the keys allow."""
+    clerk_key = settings.clerk_secret_key.get_secret_value()
+    stripe_key = settings.stripe_secret_key.get_secret_value()
+    # The defaults leave a fifth of what the vendors allow to the user's own app.
+    clerk_rate = settings.clerk_rate or (80.0 if clerk_key.startswith("sk_live_") else 8.0)
+    stripe_rate = settings.stripe_rate or (80.0 if is_live(stripe_key) else 20.0)
+    gates = {
+        "clerk": Gate("clerk", clerk_rate, observe),
+        "stripe": Gate("stripe", stripe_rate, observe, settings.stripe_endpoint_rate),
+    }
+    reader = BodyReader(settings.link_back_key)
+    return Upstreams(
+        clerk=ClerkApi(clerk_key, settings.clerk_api_url, gates["clerk"], outside.transport, reader),
+        stripe=StripeApi(
+            stripe_key,
+            settings.stripe_api_base,
+            gates["stripe"],
+            settings.metadata_key,
+            outside.clock.now,
+            outside.stripe_http,
+        ),
+        gates=gates,
+    )
+
+
+async def assemble(settings: Settings, outside: Outside, *, observe: bool = False) -> Node:
+    """Put a node together; nothing runs yet.
+
+    At the first start both sides are asked what the keys are of, and the database is pinned to that. Later
+    the pinned environment is taken from the database, so that deliveries are taken although an upstream is
+    down; the keys are verified before any work is done.
+
+    Raises:
+        ConfigurationError: a setting, or the environment, is not what it must be.
+        UpstreamError: at the first start, an upstream does not answer.
+    """
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    upstreams = connect(settings, outside, metrics.observe_call)
+    database, clock = outside.database, outside.clock
+    verifier = Verifier(settings.signing_secrets())
+    stripe_key = settings.stripe_secret_key.get_secret_value()
+
+    async def verify_once() -> tuple[pin.Environment, Policy]:
+        found = await pin.ask(upstreams.clerk, upstreams.stripe, stripe_key)
+        return await pin.pin(database, found, settings.metadata_key, clock.now())
+
+    known = await database.read(environment.load)
+    pinned, policy = pin.recall(known, settings.metadata_key) or await verify_once()
+    policy = msgspec.structs.replace(policy, intent_ttl=settings.intent_ttl, quiet=settings.quiet)
+
+    async def verify() -> None:
+        pause = 1.0
+        while True:
+            try:
+                await verify_once()
+                return
+            except UpstreamError as error:
+                _log.warning("keys.not_verified", error=str(error), again_in=pause)
+                await asyncio.sleep(error.retry_after or pause)
+                pause = min(pause * 2, 60.0)
+
+    context = Context(
+        database=database,
+        clerk=upstreams.clerk,
+        stripe=upstreams.stripe,
+        clock=clock,
+        catch_up=CatchUp(database, upstreams.stripe, clock, policy),
+        rules=Rules(policy, observe=observe),
+        instance_id=pinned.clerk_instance,
+    )
+    supervisor = Supervisor(context, settings.journal_keep, verify)
+    decoder = Decoder(instance_id=pinned.clerk_instance, link_back_key=settings.link_back_key)
+    receiver = Receiver(verifier, decoder, supervisor.intake.take, registry, now=clock.now)
+    token = secrets.token_urlsafe(24)
+    desk = _desk(token, supervisor, context, upstreams, metrics)
+    application = app.build(receiver, settings.webhook_path, desk)
+    return Node(supervisor, context, upstreams, application, pinned, token)
+
+
+def _desk(
+    token: str, supervisor: Supervisor, context: Context, upstreams: Upstreams, metrics: Metrics
+) -> app.Desk:
+    async def render() -> bytes:
+        backlog = await context.database.read(figures.backlog)
+        breakers = {name: gate.breaker.is_open for name, gate in upstreams.gates.items()}
+        return metrics.render(backlog, breakers, context.catch_up.scanned, context.clock.now())
+
+    async def retry(wanted: app.RetryRequest) -> int:
+        if wanted.everything:
+            return await retry_all(context, wanted.reason, supervisor.retry)
+        return await supervisor.retry(wanted.subjects)
+
+    def obstacles() -> Sequence[str]:
+        return ["the database cannot be written"] if supervisor.intake.failing else []
+
+    def notes() -> Sequence[str]:
+        found = []
+        if not context.catch_up.complete:
+            found.append(f"the first scan of Stripe is under way ({context.catch_up.scanned} customers)")
+        for name, gate in upstreams.gates.items():
+            if gate.breaker.is_open:
+                found.append(f"calls to {name} are paused: {gate.breaker.reason}")
+        return found
+
+    return app.Desk(token, obstacles, notes, render, retry)
+
+
+@asynccontextmanager
+async def real_world(settings: Settings) -> AsyncIterator[Outside]:
+    """The real database, clock and network; the schema is brought up to date first."""
+    database = ThreadDatabase(settings.database_url)
+    transport = AiohttpTransport()
+    try:
+        await database.write(upgrade)
+        yield Outside(database, SystemClock(), transport)
+    finally:
+        await transport.close()
+        await database.close()
