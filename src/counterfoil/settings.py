@@ -106,7 +106,7 @@ class Settings(BaseModel):
     stripe_rate: Rate | None = Field(
         None,
         validation_alias=_named("COUNTERFOIL_STRIPE_RATE"),
-        description="Calls to Stripe a second; unset: 80 in live mode, 20 in test mode, a fifth less than allowed.",
+        description="Calls a second to Stripe; unset: 80 in live mode, 20 in test mode.",
     )
     stripe_endpoint_rate: Rate = Field(
         20, validation_alias=_named("COUNTERFOIL_STRIPE_ENDPOINT_RATE"), description="The same, for each endpoint."

@@ -48,7 +48,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of customers, newest first. ``at``: Stripe's time of the answer (ms, whole seconds)."""
+    """A page of customers, newest first. ``at``: Stripe's time (ms) that the list is no older than."""
 
     customers: tuple[Listed, ...]
     more: bool
@@ -94,7 +94,7 @@ class StripeApi:
         self._owner_key = owner_key
         self._now = now
         self.offset = 0
-        """Stripe's time less ours, in milliseconds, as of the last answer."""
+        """Stripe's time less ours at the most, in milliseconds, as of the last answer."""
 
     async def account(self, ticket: Ticket) -> str | None:
         """The account's id; ``None`` where a restricted key may not ask."""
@@ -121,7 +121,7 @@ class StripeApi:
             query["created"] = {"gte": created_from // 1000}
         if after is not None:
             query["starting_after"] = after
-        found = await self._call(
+        found, at = await self._timed(
             "customers.list",
             ticket,
             lambda: self._client.v1.customers.list_async(query),  # type: ignore[arg-type]
@@ -137,7 +137,7 @@ class StripeApi:
                     mark=metadata.get(MARK) or None,
                 )
             )
-        return Page(customers=tuple(listed), more=found.has_more, at=self._now() + self.offset)
+        return Page(customers=tuple(listed), more=found.has_more, at=at)
 
     async def inspect(self, customer_id: str, ticket: Ticket, *, thoroughly: bool = False) -> Customer:
         """Retrieve a customer. A deleted one and an unknown one are both ``gone``, never an error.
@@ -231,25 +231,35 @@ class StripeApi:
         await self._http.close_async()  # type: ignore[no-untyped-call]
 
     async def _call(self, operation: str, ticket: Ticket, send: Callable[[], Awaitable[T]]) -> T:
-        async def translated() -> T:
+        return (await self._timed(operation, ticket, send))[0]
+
+    async def _timed(self, operation: str, ticket: Ticket, send: Callable[[], Awaitable[T]]) -> tuple[T, int]:
+        """A call's result, and Stripe's time (ms) that it is no older than."""
+
+        async def translated() -> tuple[T, int]:
+            sent = self._now()
             try:
                 result = await send()
             except stripe.StripeError as error:
-                self._measure(error.headers or {})
+                self._measure(error.headers or {}, sent)
                 raise _translated(error) from error
-            self._measure(_headers(result))
-            return result
+            return result, self._measure(_headers(result), sent)
 
         return await self._gate.call(operation, ticket, translated)
 
-    def _measure(self, headers: Mapping[str, str]) -> None:
-        text = next((value for name, value in headers.items() if name.lower() == "date"), None)
-        if text is not None:
-            try:
-                told = int(parsedate_to_datetime(text).timestamp() * 1000)
-            except ValueError:
-                return
-            self.offset = told - self._now()
+    def _measure(self, headers: Mapping[str, str], sent: int) -> int:
+        """Compare clocks by an answer's ``Date``, which was written, in whole seconds, while the call lasted.
+
+        Returns:
+            The earliest that Stripe's clock can have shown when the call was sent (ms).
+        """
+        text = next((value for name, value in headers.items() if name.lower() == "date"), "")
+        try:
+            told = int(parsedate_to_datetime(text).timestamp() * 1000)
+        except ValueError:
+            return sent + self.offset - 60_000  # no date: far on the safe side
+        self.offset = told + 1_000 - sent
+        return told - (self._now() - sent)
 
 
 def is_live(key: str) -> bool | None:
@@ -296,9 +306,7 @@ def _translated(error: stripe.StripeError) -> UpstreamError:
     )
 
 
-def _kind(
-    error: stripe.StripeError, status: int, code: str, headers: Mapping[str, str]
-) -> type[UpstreamError]:
+def _kind(error: stripe.StripeError, status: int, code: str, headers: Mapping[str, str]) -> type[UpstreamError]:
     if isinstance(error, stripe.IdempotencyError):
         return KeyReused
     if status == 429:

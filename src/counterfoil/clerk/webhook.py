@@ -273,9 +273,7 @@ class Decoder:
             )
         if kind == "user.deleted":
             gone = self._gone.decode(envelope.data)
-            return UserDeleted(
-                subject_id=user_id(gone.id), sent_at=sent_at, trusted=trusted, delivery=delivery
-            )
+            return UserDeleted(subject_id=user_id(gone.id), sent_at=sent_at, trusted=trusted, delivery=delivery)
         return Ignored(_UNUSUAL.sub("?", kind[:TYPE_LIMIT]))
 
     def _body(self, data: msgspec.Raw) -> UserBody:

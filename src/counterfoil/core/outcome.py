@@ -56,9 +56,7 @@ def fold_row_step(link: Link, step: RowStep, now: int) -> Link:
     """The worker's columns after a step that only changes the row."""
     match step:
         case OpenIntent():
-            return _replace(
-                link, intent_key=step.key, intent_params=step.fields, intent_at=now, look_after=None
-            )
+            return _replace(link, intent_key=step.key, intent_params=step.fields, intent_at=now, look_after=None)
         case StartLook():
             return _replace(link, look_after=step.until)
         case AbandonIntent():
@@ -134,9 +132,7 @@ def fold_failure(
             # This key will never bring the customer: only looking tells whether there is one.
             return _replace(told, look_after=world.stripe_now + policy.quiet), Again(counts=False, after=0)
         case NotFound() if isinstance(step, UpdateCustomer | RemoveCustomer):
-            return (_let_go(told) if step.customer_id == link.customer_id else told), Again(
-                counts=False, after=0
-            )
+            return (_let_go(told) if step.customer_id == link.customer_id else told), Again(counts=False, after=0)
         case NotFound() if isinstance(step, WriteLinkBack):
             # The user is gone, or seems so: the engine asks for a read, which decides.
             return _replace(told, attempts=link.attempts + 1), Again()

@@ -155,11 +155,7 @@ def _plan_creation(turn: Turn, policy: Policy) -> Step:
     if link.fields is None:
         return ReadUser() if link.wanted else Settled("nothing known yet")
     named = link.link_back
-    if (
-        named is not None
-        and named != link.written_back
-        and (link.wanted or link.source_version >= policy.since)
-    ):
+    if named is not None and named != link.written_back and (link.wanted or link.source_version >= policy.since):
         return _adopt_named(turn, named, policy)
     if not link.wanted:
         return Settled("older than the first start")

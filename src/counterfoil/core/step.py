@@ -14,7 +14,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     seen_to: int
     """Stripe's time up to which the scans know every customer (milliseconds)."""
     stripe_now: int
-    """Stripe's time, now (milliseconds)."""
+    """Stripe's time, now, at the latest (milliseconds)."""
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):

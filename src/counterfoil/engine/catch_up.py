@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from counterfoil.billing.stripe import Page, StripeApi
 from counterfoil.core.news import CustomerSeen
-from counterfoil.core.policy import MINUTE, SECOND, Policy
+from counterfoil.core.policy import MINUTE, Policy
 from counterfoil.core.step import World
 from counterfoil.core.subject import user_id
 from counterfoil.engine.clock import Clock
@@ -128,8 +128,7 @@ class CatchUp:
         self.scanned = scan.seen if scan is not None else 0
         while True:
             page = await self._stripe.customers(ticket, since, after)
-            # Answers are dated in whole seconds, and a list is a little older than its date.
-            began = began if began is not None else page.at - 2 * SECOND
+            began = began if began is not None else page.at
             self.scanned += len(page.customers)
             more = page.more and bool(page.customers)
             progress = None

@@ -102,7 +102,7 @@ async def pin(database: Database, found: Environment, metadata_key: str, now: in
             values = {name: str(value) for name, value in msgspec.structs.asdict(found).items()}
             environment.put(connection, values | {"since": str(now), "metadata_key": metadata_key})
         else:
-            _compare(recalled[0], found)
+            compare(recalled[0], found)
             if recalled[0].stripe_account == _UNKNOWN:
                 environment.put(connection, {"stripe_account": found.stripe_account})
         recalled = recall(environment.load(connection), metadata_key)
@@ -112,7 +112,8 @@ async def pin(database: Database, found: Environment, metadata_key: str, now: in
     return await database.write(job)
 
 
-def _compare(pinned: Environment, found: Environment) -> None:
+def compare(pinned: Environment, found: Environment) -> None:
+    """Raise `WrongEnvironment` where the keys are of another environment than the pinned one."""
     accounts = {pinned.stripe_account, found.stripe_account} - {_UNKNOWN}
     if pinned.clerk_instance != found.clerk_instance or pinned.livemode != found.livemode or len(accounts) > 1:
         raise WrongEnvironment(

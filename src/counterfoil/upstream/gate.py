@@ -98,4 +98,3 @@ class Gate:
         if operation not in self._endpoints:
             self._endpoints[operation] = Bucket(self._endpoint_rate)
         return [self._endpoints[operation], self._all]
-

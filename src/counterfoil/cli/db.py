@@ -1,0 +1,78 @@
+"""``counterfoil db``: the database's schema and health."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+from sqlalchemy import Connection, text
+
+from counterfoil.cli.output import JsonOption, explained, print_json, screen
+from counterfoil.errors import DatabaseOutdated
+from counterfoil.settings import Settings
+from counterfoil.store.database import InlineDatabase
+from counterfoil.store.ownership import Ownership, sqlite_path
+from counterfoil.store.upgrade import upgrade as run_migrations
+from counterfoil.store.upgrade import versions
+
+app = typer.Typer(help="Bring the database's schema up to date, or check it.", no_args_is_help=True)
+
+DatabaseOption = Annotated[
+    str,
+    typer.Option("--database", envvar="DATABASE_URL", help="The database's URL."),
+]
+DEFAULT: str = Settings.model_fields["database_url"].default
+
+
+@app.command()
+def upgrade(database: DatabaseOption = DEFAULT) -> None:
+    """Run the migrations that are missing (serve does so too, when it starts)."""
+    with explained(), Ownership(database):
+        before, after = asyncio.run(_upgrade(database))
+    screen.print(f"schema {after}: up to date" if before == after else f"schema {before or 'none'} -> {after}")
+
+
+@app.command()
+def check(database: DatabaseOption = DEFAULT, as_json: JsonOption = False) -> None:
+    """Check the schema's version, and that the file is sound. Nothing is changed."""
+    with explained():
+        path = sqlite_path(database)
+        if path is not None and not path.exists():
+            raise DatabaseOutdated(
+                f"{path} does not exist: `counterfoil serve` or `counterfoil db upgrade` makes it"
+            )
+        now, needed, sound = asyncio.run(_check(database))
+        if as_json:
+            print_json({"schema": now, "needed": needed, "sound": sound})
+        else:
+            screen.print(f"schema {now or 'none'} (this release needs {needed}) · file {sound}")
+        if now != needed:
+            raise DatabaseOutdated("the schema is not this release's: run `counterfoil db upgrade`")
+        if sound != "ok":
+            raise DatabaseOutdated(
+                "the file is damaged: restore a backup; a restored database catches up by itself"
+            )
+
+
+async def _upgrade(url: str) -> tuple[str | None, str | None]:
+    database = InlineDatabase(url)
+    try:
+        before, needed = await database.read(versions)
+        await database.write(run_migrations)
+        return before, needed
+    finally:
+        await database.close()
+
+
+async def _check(url: str) -> tuple[str | None, str | None, str]:
+    database = InlineDatabase(url)
+    try:
+        now, needed = await database.read(versions)
+        return now, needed, await database.read(_soundness)
+    finally:
+        await database.close()
+
+
+def _soundness(connection: Connection) -> str:
+    if connection.dialect.name != "sqlite":
+        return "ok"
+    return str(connection.execute(text("PRAGMA quick_check(1)")).scalar())

@@ -1,0 +1,118 @@
+"""``counterfoil serve``: receiver and workers in one process."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, TypeVar
+
+import structlog
+import typer
+import uvloop
+from granian.constants import HTTPModes, Interfaces
+from granian.log import LogLevels
+from granian.server.embed import Server
+
+from counterfoil.cli.output import configure_logging, explained
+from counterfoil.errors import ConfigurationError
+from counterfoil.settings import Settings, load
+from counterfoil.store.ownership import Ownership
+from counterfoil.wiring import Node, Outside, assemble, real_world
+
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+_STOP = (signal.SIGTERM, signal.SIGINT)
+
+
+def serve(
+    observe: Annotated[
+        bool,
+        typer.Option(help="Take the news and journal what would be done, but write nothing outside."),
+    ] = False,
+) -> None:
+    """Receive Clerk's webhooks and keep Stripe in step, until SIGTERM (which finishes what is in flight)."""
+    with explained():
+        settings = load()
+        configure_logging(settings.log_level)
+        run(_serve(settings, observe=observe))
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run the command's one coroutine, on uvloop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+async def _serve(settings: Settings, *, observe: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in _STOP:
+        loop.add_signal_handler(number, stop.set)
+    with Ownership(settings.database_url) as ownership:
+        async with real_world(settings) as outside, serving(settings, outside, observe=observe) as node:
+            ownership.publish(f"http://{_reachable(settings.host)}:{settings.port}", node.token)
+            _log.info(
+                "serving",
+                address=f"http://{settings.host}:{settings.port}{settings.webhook_path}",
+                environment=node.environment.sentence(),
+                observe=observe,
+            )
+            stopped = asyncio.create_task(stop.wait())
+            broken = asyncio.create_task(node.supervisor.wait())
+            done, _ = await asyncio.wait({stopped, broken}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (stopped, broken):
+                task.cancel()
+            _log.info("stopping")
+            if broken in done:
+                broken.result()
+
+
+@asynccontextmanager
+async def serving(settings: Settings, outside: Outside, *, observe: bool = False) -> AsyncIterator[Node]:
+    """A node that listens and works while the block lasts; leaving it finishes what is in flight."""
+    _check_port(settings.host, settings.port)
+    node = await assemble(settings, outside, observe=observe)
+    node.supervisor.start()
+    server = Server(
+        node.application,
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        websockets=False,
+        log_enabled=False,
+        log_level=LogLevels.warning,
+        backlog=1024,
+    )
+    listening = asyncio.create_task(server.serve())
+    try:
+        yield node
+    finally:
+        # Nothing new is taken; what was taken is committed and answered; then the turns under way end.
+        server.stop()  # type: ignore[no-untyped-call]
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(listening, _settle(node))
+
+
+async def _settle(node: Node) -> None:
+    await node.supervisor.stop()
+    await node.upstreams.stripe.close()
+
+
+def _check_port(host: str, port: int) -> None:
+    """Say so at once where the port is taken: the server itself would only log it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {host}:{port} ({error.strerror}): set COUNTERFOIL_HOST and COUNTERFOIL_PORT"
+            ) from None
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
