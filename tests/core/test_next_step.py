@@ -261,7 +261,6 @@ def test_before_anything_is_surplus_the_links_own_customer_must_be_alive() -> No
     assert step(linked(), late, inspected=customer(gone=True)) == DropCustomer("cus_1")
 
 
-@pytest.mark.xfail(strict=True, reason="the one customer that names the user goes while the link's is another's")
 def test_nothing_is_surplus_while_the_links_own_customer_is_another_users() -> None:
     both = customer("cus_1", owner="user_2") | customer("cus_9")
     assert step(linked(), sighting(mark=KEY), inspected=both) == Park(ParkReason.REASSIGNED, "cus_1")
