@@ -4,8 +4,11 @@ The network is replaced at the transport; the database is SQLite in a temporary 
 """
 
 import asyncio
+import inspect
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,9 +19,13 @@ import stripe
 from counterfoil import settings as product_settings
 from counterfoil.clerk.api import Answer
 from counterfoil.core.link import Link
+from counterfoil.sandbox.calls import Call
+from counterfoil.sandbox.clerk_user import User
 from counterfoil.sandbox.messages import Request
 from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
+from counterfoil.sandbox.stripe_objects import Customer
 from counterfoil.sandbox.svix import Attempt
+from counterfoil.sandbox.verdict import Rules
 from counterfoil.store import figures, journal, links
 from counterfoil.store.database import InlineDatabase
 from counterfoil.store.upgrade import upgrade
@@ -26,7 +33,10 @@ from counterfoil.wiring import Node, Outside, assemble
 
 START = 1_790_000_000.0
 """Virtual time begins here (Unix seconds)."""
+MINUTE = 60.0
 HOUR = 3600.0
+DAY = 24 * HOUR
+CLIENT_TIMEOUT = 20.0
 
 
 class VirtualClock:
@@ -58,11 +68,21 @@ class StripeTransport(stripe.HTTPClient):
         body = post_data.encode() if isinstance(post_data, str) else (post_data or b"")
         answer = await self._world.send("stripe", method, url, headers, body)
         if answer is None:
-            raise stripe.APIConnectionError("cut")
+            raise stripe.APIConnectionError("cut")  # type: ignore[no-untyped-call]
         return answer.body, answer.status, answer.headers
 
     async def close_async(self) -> None:
         return None
+
+
+@dataclass(slots=True)
+class Freeze:
+    """A process that stands still in the middle of one call, before it is sent or after it was answered."""
+
+    when: Callable[[Request], bool]
+    before: bool
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    thaw: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class World:
@@ -73,8 +93,11 @@ class World:
         self.sandbox = sandbox
         self.loop = asyncio.get_running_loop()
         self.clock = VirtualClock()
-        self.url = f"sqlite:///{folder / 'counterfoil.db'}"
+        self._file = folder / "counterfoil.db"
+        self.url = f"sqlite:///{self._file}"
         self.nodes: list[Node] = []
+        self._freezes: list[Freeze] = []
+        self._called = asyncio.Event()
         self.environ = {
             "CLERK_SECRET_KEY": sandbox.settings.clerk.secret_key,
             "CLERK_WEBHOOK_SIGNING_SECRET": sandbox.settings.svix.secret,
@@ -93,12 +116,25 @@ class World:
         parts = urlsplit(url)
         lower = {name.lower(): value for name, value in headers.items()}
         request = Request(method.upper(), parts.path, parts.query, lower, body)
+        freeze = next((each for each in self._freezes if each.when(request)), None)
+        if freeze is not None:
+            self._freezes.remove(freeze)
+            if freeze.before:
+                freeze.reached.set()
+                await freeze.thaw.wait()
         reply = self.sandbox.begin(upstream, request, self.time())
-        if reply.delay > 20.0:
-            await asyncio.sleep(20.0)
-            return None  # the client's own time-out
-        await asyncio.sleep(reply.delay)
-        return reply.answer
+        self._called.set()
+        await asyncio.sleep(min(reply.delay, CLIENT_TIMEOUT))
+        if freeze is not None and not freeze.before:
+            freeze.reached.set()
+            await freeze.thaw.wait()
+        return reply.answer if reply.delay <= CLIENT_TIMEOUT else None
+
+    def freeze(self, method: str, path: str, *, before: bool = False) -> Freeze:
+        """Let the process stand still at its next call of ``method`` to a path that begins with ``path``."""
+        made = Freeze(lambda request: request.method == method and request.path.startswith(path), before)
+        self._freezes.append(made)
+        return made
 
     async def clerk_transport(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
@@ -116,14 +152,23 @@ class World:
         outside = Outside(self.database, self.clock, self.clerk_transport, StripeTransport(self))
         return await assemble(settings, outside, observe=observe)
 
-    async def start(self, *, observe: bool = False, **more: str) -> Node:
-        """A running node, with the first scan behind it."""
+    async def start(self, *, observe: bool = False, ready: bool = True, **more: str) -> Node:
+        """A running node; ``ready``: with the first scan behind it. What ends the node is raised."""
         node = await self.assemble(observe=observe, **more)
         node.supervisor.start()
         self.nodes.append(node)
-        async with asyncio.timeout(7200):
-            while not node.context.catch_up.complete:
-                await asyncio.sleep(0.5)
+        if not ready:
+            return node
+        ended = asyncio.create_task(node.supervisor.wait())
+        try:
+            async with asyncio.timeout(2 * HOUR):
+                while not node.context.catch_up.complete and not ended.done():
+                    await asyncio.wait({ended}, timeout=0.5)
+            if ended.done():
+                await self.crash(node)
+                await ended
+        finally:
+            ended.cancel()
         return node
 
     async def crash(self, node: Node) -> None:
@@ -151,7 +196,7 @@ class World:
         headers = [(name.lower().encode(), value.encode()) for name, value in attempt.headers.items()]
         path = "/webhooks/clerk"
         scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
-        await node.application(scope, receive, send)  # type: ignore[arg-type]
+        await node.application(scope, receive, send)
         return status
 
     async def deliver(self) -> None:
@@ -160,29 +205,37 @@ class World:
             status = await self.post(attempt, self.nodes[-1]) if self.nodes else None
             self.sandbox.svix.settle(attempt, status, self.time())
 
-    async def run(self, seconds: float, *, every: float = 0.25) -> None:
+    async def run(self, seconds: float) -> None:
         """Let time pass, deliveries going out as they fall due."""
         end = self.loop.time() + seconds
-        while self.loop.time() < end:
+        while True:
+            self._called.clear()
             await self.deliver()
             due = self.sandbox.svix.next_due()
-            wait = every if due is None else max(every, min(due - self.time(), end - self.loop.time()))
-            quiet = every if due is not None and due <= self.time() else min(30.0, end - self.loop.time())
-            await asyncio.sleep(min(max(wait, every), max(quiet, every)))
+            left = end - self.loop.time()
+            if left <= 0:
+                return
+            # Only our own calls make events that a test does not know of.
+            wait = left if due is None else min(left, max(due - self.time(), 0.001))
+            try:
+                async with asyncio.timeout(wait):
+                    await self._called.wait()
+            except TimeoutError:
+                continue
 
-    async def settle(self, limit: float = 600.0) -> None:
+    async def settle(self, limit: float = 10 * MINUTE) -> None:
         """Let time pass until nothing is unsettled and nothing waits to be delivered now."""
         end = self.loop.time() + limit
-        while self.loop.time() < end:
-            await self.deliver()
-            await asyncio.sleep(0.25)
+        pause = 0.25
+        while True:
+            await self.run(pause)
+            pause = min(pause * 1.1, 5.0)
             due = self.sandbox.svix.next_due()
             left = await self.database.read(figures.backlog)
-            if left.unsettled == 0 and (due is None or due > self.time() + 60):
+            if left.unsettled == 0 and (due is None or due > self.time() + MINUTE):
                 return
-        raise AssertionError(
-            f"not settled after {limit} virtual seconds: {await self.database.read(figures.backlog)}"
-        )
+            if self.loop.time() >= end:
+                raise AssertionError(f"not settled after {limit} virtual seconds: {left}")
 
     async def link(self, subject_id: str) -> Link | None:
         """A link, as it is in the database."""
@@ -197,6 +250,57 @@ class World:
         """API calls so far, both sides."""
         return len(self.sandbox.calls("clerk")) + len(self.sandbox.calls("stripe"))
 
+    def writes(self, since: float = 0.0) -> list[Call]:
+        """The calls that change something, on both sides."""
+        made = [*self.sandbox.calls("clerk", since=since), *self.sandbox.calls("stripe", since=since)]
+        return [call for call in made if call.method != "GET"]
+
+    def sign_up(self, email: str | None = "ada@example.com", first_name: str = "Ada", **metadata: Any) -> str:
+        """Somebody signs up now, with this public metadata; answers the user's id."""
+        clerk = self.sandbox.clerk
+        return clerk.create_user(self.time(), email=email, first_name=first_name, public_metadata=metadata)
+
+    def user(self, user_id: str) -> User:
+        """The user, as it truly is."""
+        return self.sandbox.clerk.users[user_id]
+
+    def customers_of(self, user_id: str) -> list[Customer]:
+        """The live customers that name a user, as they truly are."""
+        live = self.sandbox.stripe.live_customers()
+        return [customer for customer in live if customer.metadata.get("clerkUserId") == user_id]
+
+    def customer_of(self, user_id: str) -> Customer:
+        """A user's one live customer."""
+        (customer,) = self.customers_of(user_id)
+        return customer
+
+    def assert_in_step(self, rules: Rules | None = None) -> None:
+        """Nothing missing, doubled, orphaned, wrongly linked or out of date, and nothing still to come."""
+        verdict = self.sandbox.verdict(self.time(), rules)
+        assert verdict.clean, verdict.as_json(5)
+
+    async def restart(self, **more: Any) -> Node:
+        """The last node's process is killed and started again."""
+        await self.crash(self.nodes[-1])
+        return await self.start(**more)
+
+    def copy_database(self) -> Path:
+        """A backup, taken while it is in use."""
+        copy = self.folder / f"copy-{self.loop.time()}.db"
+        with closing(sqlite3.connect(self._file)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+        return copy
+
+    async def put_back(self, copy: Path | None) -> None:
+        """Restore a backup; ``None``: begin with an empty database. No node may run."""
+        assert not self.nodes
+        await self.database.close()
+        for suffix in ("", "-wal", "-shm"):
+            self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
+        if copy is not None:
+            self._file.write_bytes(copy.read_bytes())
+        self.database = InlineDatabase(self.url)
+
 
 @asynccontextmanager
 async def world(folder: Path, settings: SandboxSettings | None = None) -> AsyncIterator[World]:
@@ -210,20 +314,29 @@ async def world(folder: Path, settings: SandboxSettings | None = None) -> AsyncI
         await made.database.close()
 
 
+def _new_loop() -> asyncio.AbstractEventLoop:
+    # Nothing here waits for threads or sockets, so time may move on as soon as nothing is ready.
+    return looptime.new_event_loop(noop_cycles=1)
+
+
 def scenario(
-    test: Callable[[World], Awaitable[None]] | None = None, *, settings: SandboxSettings | None = None
+    test: Callable[..., Awaitable[None]] | None = None, *, settings: SandboxSettings | None = None
 ) -> Any:
-    """Make an ``async def test(world)`` a test that runs in a world of its own, on virtual time."""
+    """Make an ``async def test(world, ...)`` a test that runs in a world of its own, on virtual time."""
 
-    def decorate(test: Callable[[World], Awaitable[None]]) -> Callable[[Path], None]:
-        async def play(folder: Path) -> None:
+    def decorate(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+        async def play(folder: Path, given: dict[str, Any]) -> None:
             async with world(folder, settings) as made:
-                await test(made)
+                await test(made, **given)
 
-        def run(tmp_path: Path) -> None:
-            with asyncio.Runner(loop_factory=looptime.new_event_loop) as runner:
-                runner.run(play(tmp_path))
+        def run(tmp_path: Path, **given: Any) -> None:
+            with asyncio.Runner(loop_factory=_new_loop) as runner:
+                runner.run(play(tmp_path, given))
 
+        # pytest reads the parameters from the signature.
+        first = inspect.Parameter("tmp_path", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        _, *others = inspect.signature(test).parameters.values()
+        run.__signature__ = inspect.Signature([first, *others])  # type: ignore[attr-defined]
         run.__name__ = getattr(test, "__name__", "scenario")
         run.__doc__ = test.__doc__
         return run
