@@ -7,7 +7,7 @@ PARKED = {
     "claimed": "Clerk's metadata names a customer that is another user's: correct the metadata",
     "foreign": "Clerk's metadata names a customer that is deleted or unknown: correct or remove it",
     "misnamed": "Clerk's metadata names another customer than the link's: correct or remove it",
-    "reassigned": "the customer of this deleted user now carries another user's id: nothing was removed",
+    "reassigned": "the link's customer now carries another user's id: nothing was touched",
     "attached": "a surplus customer has a subscription or payments: move them, then delete it",
     "wrong_mode": "the customer is of the other mode (live or test)",
     "rejected": "the request itself is refused: see the story",

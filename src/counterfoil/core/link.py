@@ -46,7 +46,7 @@ class ParkReason(StrEnum):
     CLAIMED = "claimed"  # the customer named in Clerk's metadata is another user's
     FOREIGN = "foreign"  # Clerk's metadata names a customer that we cannot take
     MISNAMED = "misnamed"  # Clerk's metadata names another customer than the link's
-    REASSIGNED = "reassigned"  # the customer to be removed now carries another user's id
+    REASSIGNED = "reassigned"  # the link's customer now carries another user's id
     ATTACHED = "attached"  # a surplus customer has something attached to it
     WRONG_MODE = "wrong_mode"  # the customer is live and we are not, or the reverse
     REJECTED = "rejected"  # Stripe or Clerk refuses the request itself

@@ -109,7 +109,9 @@ def fold_end(link: Link, end: EndStep) -> Link:
         return link
     link = _replace(link, attempts=0, last_error=None)
     if link.deletion is not Deletion.NONE:
-        return _replace(link, applied=None, refused_email=None, written_back=None)
+        # An absence can be lifted, and then Clerk's metadata still names what we wrote: that id stays known.
+        known = None if link.deletion is Deletion.SIGNED else link.written_back
+        return _replace(link, applied=None, refused_email=None, written_back=known)
     return link
 
 

@@ -122,6 +122,8 @@ def _plan_sightings(turn: Turn, others: list[Sighting], policy: Policy) -> Step:
             return InspectCustomer(link.customer_id)
         if own.gone:
             return DropCustomer(link.customer_id)
+        if own.owner != link.subject_id:
+            return Park(ParkReason.REASSIGNED, link.customer_id)
     for sighting in others:
         seen = turn.inspected.get(sighting.customer_id)
         if seen is None:

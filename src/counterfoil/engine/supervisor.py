@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from counterfoil.clerk.webhook import Unreadable
 from counterfoil.core.link import ParkReason
 from counterfoil.core.news import Asked, UserDeleted, UserEvent
-from counterfoil.engine.context import Context
+from counterfoil.engine.context import CALL_TIME, Context
 from counterfoil.engine.intake import Intake, Taken
 from counterfoil.engine.sweep import Sweeper
 from counterfoil.engine.worker import Worker
@@ -79,12 +79,23 @@ class Supervisor:
     async def _work(self) -> None:
         await self._verify()
         await self._context.catch_up.first()
+        await self._reclaim()
         if not self._context.rules.observe:
             await self._unobserve()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.worker.run())
             group.create_task(self._sweeper.run())
             group.create_task(self._prune())
+
+    async def _reclaim(self) -> None:
+        """On SQLite one process owns the database, so leases from before our start are dead ones."""
+        at = self._context.clock.now() + int(CALL_TIME * 1_000)
+
+        def job(connection: Connection) -> None:
+            if connection.dialect.name == "sqlite":
+                links.reclaim(connection, at)
+
+        await self._context.database.write(job)
 
     async def _unobserve(self) -> None:
         """What was only observed until now is to be done."""

@@ -101,10 +101,12 @@ def conclude(
             # The lease ran out under us, and its new holder does not know what we did.
             links.disown(connection, subject_id, now)
         return None
+    inspected = {**turn.inspected, **effect.inspected}
+    inspected.pop(effect.dealt_with or "", None)  # what was seen of it is no longer so
     following = Turn(
         link=saved,
         sightings=links.sightings_of(connection, [subject_id]).get(subject_id, ()),
-        inspected={**turn.inspected, **effect.inspected},
+        inspected=inspected,
         read_at=turn.link.revision if effect.read else turn.read_at,
         wrote_back=turn.wrote_back or type(effect.step).__name__ == "WriteLinkBack",
     )

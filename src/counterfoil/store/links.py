@@ -44,7 +44,10 @@ _FOLD = text(
 _DROP = text("DELETE FROM links WHERE subject_id = :subject_id AND customer_id IS NULL AND intent_key IS NULL")
 _SIGHT = text(
     "INSERT INTO sightings (customer_id, subject_id, created, mark)"
-    " VALUES (:customer_id, :subject_id, :created, :mark) ON CONFLICT (customer_id) DO NOTHING"
+    " VALUES (:customer_id, :subject_id, :created, :mark)"
+    # A person may have moved the customer to another user since it was sighted.
+    " ON CONFLICT (customer_id) DO UPDATE SET subject_id = excluded.subject_id"
+    " WHERE sightings.subject_id <> excluded.subject_id"
 )
 _SIGHTED = text(
     "SELECT customer_id, subject_id, created, mark FROM sightings WHERE subject_id IN :ids ORDER BY customer_id"
@@ -81,6 +84,7 @@ _DISOWN = text(
     "UPDATE links SET applied = NULL, revision = revision + 1, dirty_at = COALESCE(dirty_at, :now),"
     " due_at = CASE WHEN held > 0 THEN due_at ELSE :now END WHERE subject_id = :subject_id"
 )
+_RECLAIM = text("UPDATE links SET due_at = :at WHERE held > 0 AND due_at > :at")
 _OWNER = text("SELECT subject_id FROM links WHERE customer_id = :customer_id")
 
 
@@ -105,7 +109,7 @@ def fold_batch(connection: Connection, news: Sequence[News], since: int, now: in
 def _fold_chunk(connection: Connection, news: Sequence[News], since: int, now: int) -> list[str]:
     ids = sorted({each.subject_id for each in news})
     before = _lock(connection, ids)
-    after: dict[str, Link | None] = dict(before)
+    after: dict[str, Link | None] = {key: link if link.revision else None for key, link in before.items()}
     found: list[dict[str, Any]] = []
     for each in news:
         link = after.get(each.subject_id)
@@ -119,7 +123,7 @@ def _fold_chunk(connection: Connection, news: Sequence[News], since: int, now: i
         after[each.subject_id] = fold_news(link, each, since, now)
     _write(connection, _INSERT, [link for key, link in after.items() if key not in before])
     _write(connection, _FOLD, [link for key, link in after.items() if key in before and link is not before[key]])
-    dropped = [{"subject_id": key} for key, link in after.items() if link is None]
+    dropped = [{"subject_id": key} for key, link in after.items() if link is None and key in before]
     if dropped:
         connection.execute(_DROP, dropped)
     return [
@@ -134,7 +138,7 @@ def _lock(connection: Connection, ids: list[str]) -> dict[str, Link]:
     if connection.dialect.name == "sqlite":
         rows = connection.execute(_SELECT, {"ids": ids})
         return {row[0]: to_link(row) for row in rows}
-    # A row must exist to be locked; one of revision 0 is nobody's news yet.
+    # A row must exist to be locked; one of revision 0 is blank, and counts as none.
     connection.execute(_INSERT, [to_row(Link(subject_id=each)) for each in ids])
     return {row[0]: to_link(row) for row in connection.execute(_SELECT_LOCKED, {"ids": ids})}
 
@@ -218,6 +222,14 @@ def release(connection: Connection, link: Link, now: int, due_at: int | None, *,
 def disown(connection: Connection, subject_id: str, now: int) -> None:
     """A holder found its lease gone after an effect: whatever was known of the customer is not known now."""
     connection.execute(_DISOWN, {"subject_id": subject_id, "now": now})
+
+
+def reclaim(connection: Connection, at: int) -> int:
+    """Let all leases end at ``at``, if they last longer: for the sole owner of a database, at its start.
+
+    Whoever held them is dead; a call that it sent may still be on its way, so they do not end at once.
+    """
+    return connection.execute(_RECLAIM, {"at": at}).rowcount
 
 
 def owner_of(connection: Connection, customer_id: str) -> str | None:

@@ -1,0 +1,81 @@
+"""A real ``counterfoil serve``, as a process, beside a sandbox on a socket."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import aiohttp
+
+from counterfoil.cli.sandbox import environment
+from counterfoil.sandbox.sandbox import SandboxSettings
+
+READY = 30.0
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Serve:
+    """One ``counterfoil serve`` after another, on one database."""
+
+    def __init__(self, folder: Path, world: SandboxSettings, base: str, **more: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.log = folder / "serve.log"
+        self._environ = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("CLERK", "STRIPE"))},
+            **environment(world, base),
+            "DATABASE_URL": f"sqlite:///{folder / 'counterfoil.db'}",
+            "COUNTERFOIL_PORT": str(self.port),
+            **more,
+        }
+        self.process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self, *arguments: str) -> None:
+        """Start the process; `ready` waits for it."""
+        with self.log.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                "from counterfoil.cli.main import main; main()",
+                "serve",
+                *arguments,
+                cwd=self.folder,
+                env=self._environ,
+                stdout=log,
+                stderr=log,
+            )
+
+    async def ready(self) -> None:
+        """Wait until it takes deliveries."""
+        end = time.monotonic() + READY
+        async with aiohttp.ClientSession() as session:
+            while time.monotonic() < end:
+                assert self.process is not None
+                assert self.process.returncode is None, self.log.read_text()[-2000:]
+                try:
+                    async with session.get(f"{self.url}/readyz") as answer:
+                        if answer.status == 200:
+                            return
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.02)
+        raise AssertionError(self.log.read_text()[-2000:])
+
+    async def end(self, number: signal.Signals) -> int:
+        """Send a signal and wait for the end."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return await self.process.wait()

@@ -1,0 +1,90 @@
+"""A real process, killed again and again in a storm."""
+
+import asyncio
+import random
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from counterfoil.sandbox.courier import Courier
+from counterfoil.sandbox.faults import Faults
+from counterfoil.sandbox.http import serve as serve_sandbox
+from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
+from counterfoil.sandbox.storm import Player, Storm
+from counterfoil.sandbox.svix import SvixSettings
+from tests.acceptance.node import Serve
+
+KILLS = 30
+PEOPLE = 240
+SECONDS = 60.0
+WORLD = SandboxSettings(
+    seed=11,
+    latency=(0.01, 0.08),
+    svix=SvixSettings(time_scale=0.05, duplicate=0.2, reorder=0.2, reorder_by=(0.0, 2.0)),
+    faults=Faults(error_before=0.02, error_after=0.02, cut_after=0.03, stored_500=0.01),
+)
+
+
+async def _storm(sandbox: Sandbox) -> None:
+    player = Player(sandbox.clerk)
+    began = time.monotonic()
+    for at, action in Storm(seed=11, sign_ups=PEOPLE, seconds=SECONDS, deletions=40):
+        await asyncio.sleep(max(0.0, began + at - time.monotonic()))
+        player.play(time.time(), action)
+
+
+async def _kill_and_restart(serve: Serve) -> None:
+    dice = random.Random(11)
+    for _ in range(KILLS):
+        # Anywhere: at the start, in the first scan, in mid-turn.
+        await asyncio.sleep(dice.uniform(0.3, 3.2))
+        assert await serve.end(signal.SIGKILL) == -signal.SIGKILL
+        await serve.start()
+
+
+def _unsettled(folder: Path) -> int:
+    with sqlite3.connect(f"file:{folder / 'counterfoil.db'}?mode=ro", uri=True) as connection:
+        return int(connection.execute("SELECT COUNT(*) FROM links WHERE dirty_at IS NOT NULL").fetchone()[0])
+
+
+async def _settled(sandbox: Sandbox, folder: Path) -> None:
+    end = time.monotonic() + 200
+    calm = 0
+    while calm < 4:
+        assert time.monotonic() < end, f"{_unsettled(folder)} unsettled, {sandbox.svix.pending()} deliveries wait"
+        await asyncio.sleep(0.5)
+        calm = calm + 1 if not sandbox.svix.pending() and not _unsettled(folder) else 0
+
+
+@pytest.mark.timeout(400)
+async def test_thirty_kills_in_a_storm_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+    sandbox = Sandbox(WORLD)
+    sandbox.lift_limits()
+    async with serve_sandbox(sandbox) as base:
+        # Half a lease is waited for after each kill; the rates are lifted, for limits are not the matter here.
+        serve = Serve(
+            tmp_path,
+            WORLD,
+            base,
+            COUNTERFOIL_STRIPE_RATE="500",
+            COUNTERFOIL_STRIPE_ENDPOINT_RATE="500",
+            COUNTERFOIL_CLERK_RATE="500",
+            COUNTERFOIL_QUIET="2s",
+        )
+        await serve.start()
+        await serve.ready()
+        async with Courier(sandbox.svix, f"{serve.url}/webhooks/clerk"):
+            await asyncio.gather(_storm(sandbox), _kill_and_restart(serve))
+            sandbox.calm()
+            await serve.ready()
+            await _settled(sandbox, tmp_path)
+        assert await serve.end(signal.SIGTERM) == 0
+    verdict = sandbox.verdict(time.time())
+    assert verdict.clean, verdict.as_json()
+    accepted = {user.id for user in sandbox.clerk.live_users()}
+    with sqlite3.connect(tmp_path / "counterfoil.db") as connection:
+        known = {row[0] for row in connection.execute("SELECT subject_id FROM links WHERE deleted_at IS NULL")}
+    assert accepted == known
