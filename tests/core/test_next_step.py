@@ -273,7 +273,7 @@ def test_nothing_is_surplus_while_the_links_own_customer_is_another_users() -> N
         ({"gone": True}, DropSighting("cus_9")),
         ({"owner": "user_2"}, DropSighting("cus_9")),
         ({"attached": True}, Park(ParkReason.ATTACHED, "cus_9")),
-        ({"attached": None}, Park(ParkReason.ATTACHED, "cus_9")),
+        ({"attached": None}, InspectCustomer("cus_9", thoroughly=True)),
         ({"livemode": True}, Park(ParkReason.ATTACHED, "cus_9")),
         ({}, RemoveCustomer("cus_9")),
     ],

@@ -382,7 +382,6 @@ def test_a_user_back_from_an_absence_is_not_parked_for_the_name_of_a_removed_cus
     assert following == OpenIntent(POLICY.intent_key(SUBJECT, 1), ADA)
 
 
-@pytest.mark.xfail(strict=True, reason="a link forgets that the name of its dead customer in Clerk is its own")
 @pytest.mark.parametrize("heard", [None, "cus_1"], ids=["echo not heard yet", "echo heard"])
 def test_a_link_back_whose_answer_was_lost_is_known_as_ours_when_its_customer_dies(heard: str | None) -> None:
     link = fold_row_step(linked(link_back=heard, written_back=None), DropCustomer("cus_1"), NOW)

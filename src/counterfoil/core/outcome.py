@@ -179,8 +179,12 @@ def _next_generation(link: Link) -> Link:
 
 
 def _let_go(link: Link) -> Link:
-    """The customer is gone from Stripe; its generation's key would bring the dead id back."""
-    return _replace(link, customer_id=None, applied=None, generation=link.generation + 1)
+    """The customer is gone from Stripe; its generation's key would bring the dead id back.
+
+    Its id stays known as one that we wrote: Clerk's metadata may name it still, or will when our echo comes.
+    """
+    ours = link.customer_id if link.link_back in {None, link.customer_id} else link.written_back
+    return _replace(link, customer_id=None, applied=None, generation=link.generation + 1, written_back=ours)
 
 
 def _email_of(step: CallStep) -> str | None:

@@ -41,11 +41,19 @@ def plan(turn: Turn, policy: Policy, world: World, now: int) -> Step:
         return _confirm(turn, now)
     if link.deletion is not Deletion.NONE:
         return _plan_removal(turn, policy, world, now)
+    look = _later_looks(link, world, now)
+    if look is not None and not isinstance(look, WaitUntil):
+        return look
+    step = _plan_live(turn, policy, now)
+    return look if look is not None and isinstance(step, Settled) else step
+
+
+def _plan_live(turn: Turn, policy: Policy, now: int) -> Step:
     if others := _others(turn):
         return _plan_sightings(turn, others, policy)
-    if link.customer_id is None:
+    if turn.link.customer_id is None:
         return _plan_creation(turn, policy)
-    return _plan_upkeep(turn, policy, now) or _later_looks(link, world, now) or Settled("in step")
+    return _plan_upkeep(turn, policy, now) or Settled("in step")
 
 
 def _others(turn: Turn) -> list[Sighting]:
@@ -126,7 +134,7 @@ def _plan_sightings(turn: Turn, others: list[Sighting], policy: Policy) -> Step:
             return Park(ParkReason.REASSIGNED, link.customer_id)
     for sighting in others:
         seen = turn.inspected.get(sighting.customer_id)
-        if seen is None:
+        if seen is None or (seen.attached is None and not seen.gone):
             return InspectCustomer(sighting.customer_id, thoroughly=True)
         if seen.gone or seen.owner != link.subject_id:
             return DropSighting(sighting.customer_id)

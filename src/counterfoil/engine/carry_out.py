@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
+import msgspec
+
 from counterfoil.core.customer import Customer
 from counterfoil.core.link import Link, ParkReason
 from counterfoil.core.news import News, Unconfirmed, UserAbsent, UserRead
@@ -138,6 +140,9 @@ async def _create(context: Context, turn: Turn, step: CreateCustomer, ticket: Ti
                 step, fold_dead_replay(link), outcome="replayed, deleted since", request_id=made.request_id
             )
     kept = fold_success(link, step, made.customer_id)
+    if made.replayed:
+        # It may have been changed since, by what a restored database has forgotten.
+        kept = msgspec.structs.replace(kept, applied=None)
     outcome = "replayed" if made.replayed else "ok"
     return Effect(step, kept, dealt_with=made.customer_id, outcome=outcome, request_id=made.request_id)
 
