@@ -30,6 +30,7 @@ from counterfoil.core.step import (
     UpdateCustomer,
     WaitUntil,
     World,
+    WriteLinkBack,
 )
 from counterfoil.engine.carry_out import Effect, changes_the_world
 from counterfoil.engine.context import Rules
@@ -99,7 +100,8 @@ def conclude(
     if saved is None:
         if changes_the_world(effect.step):
             # The lease ran out under us, and its new holder does not know what we did.
-            links.disown(connection, subject_id, now)
+            wrote = effect.step.customer_id if isinstance(effect.step, WriteLinkBack) and effect.news else None
+            links.disown(connection, subject_id, now, wrote)
         return None
     inspected = {**turn.inspected, **effect.inspected}
     inspected.pop(effect.dealt_with or "", None)  # what was seen of it is no longer so

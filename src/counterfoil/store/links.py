@@ -82,6 +82,7 @@ _RELEASE = text(
 )
 _DISOWN = text(
     "UPDATE links SET applied = NULL, revision = revision + 1, dirty_at = COALESCE(dirty_at, :now),"
+    " written_back = COALESCE(CAST(:written_back AS TEXT), written_back),"
     " due_at = CASE WHEN held > 0 THEN due_at ELSE :now END WHERE subject_id = :subject_id"
 )
 _RECLAIM = text("UPDATE links SET due_at = :at WHERE held > 0 AND due_at > :at")
@@ -219,9 +220,12 @@ def release(connection: Connection, link: Link, now: int, due_at: int | None, *,
     return None if row is None else to_link(row)
 
 
-def disown(connection: Connection, subject_id: str, now: int) -> None:
-    """A holder found its lease gone after an effect: whatever was known of the customer is not known now."""
-    connection.execute(_DISOWN, {"subject_id": subject_id, "now": now})
+def disown(connection: Connection, subject_id: str, now: int, written_back: str | None = None) -> None:
+    """A holder found its lease gone after an effect: whatever was known of the customer is not known now.
+
+    ``written_back``: the customer id that it wrote to Clerk's metadata, which must stay known as our own.
+    """
+    connection.execute(_DISOWN, {"subject_id": subject_id, "now": now, "written_back": written_back})
 
 
 def reclaim(connection: Connection, at: int) -> int:
