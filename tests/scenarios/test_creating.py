@@ -74,7 +74,7 @@ async def test_an_answer_that_is_lost_is_asked_for_again_under_the_same_key(worl
 async def test_the_answers_of_all_calls_may_be_lost_once(world: World) -> None:
     await world.start()
     for upstream in ("stripe", "clerk"):
-        world.sandbox.plan_fault(upstream, None, "cut_after", times=4)  # type: ignore[arg-type]
+        world.sandbox.plan_fault(upstream, None, "cut_after", times=4)
     user = world.sign_up()
     await world.settle()
     world.sandbox.calm()
