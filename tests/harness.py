@@ -320,12 +320,18 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return looptime.new_event_loop(noop_cycles=1)
 
 
-def scenario(
-    test: Callable[..., Awaitable[None]] | None = None, *, settings: SandboxSettings | None = None
-) -> Any:
-    """Make an ``async def test(world, ...)`` a test that runs in a world of its own, on virtual time."""
+Test = Callable[..., Awaitable[None]]
 
-    def decorate(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+
+def scenario(test: Test) -> Callable[..., None]:
+    """Make an ``async def test(world, ...)`` a test that runs in a world of its own, on virtual time."""
+    return scenario_in(None)(test)
+
+
+def scenario_in(settings: SandboxSettings | None) -> Callable[[Test], Callable[..., None]]:
+    """As `scenario`, in a world of these settings."""
+
+    def decorate(test: Test) -> Callable[..., None]:
         async def play(folder: Path, given: dict[str, Any]) -> None:
             async with world(folder, settings) as made:
                 await test(made, **given)
@@ -342,4 +348,4 @@ def scenario(
         run.__doc__ = test.__doc__
         return run
 
-    return decorate if test is None else decorate(test)
+    return decorate
