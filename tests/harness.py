@@ -181,23 +181,27 @@ class World:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def post(self, attempt: Attempt, node: Node) -> int:
-        """Deliver one attempt to a node's application."""
-        status = 0
+    async def request(self, attempt: Attempt, node: Node) -> tuple[int, bytes]:
+        """Send one attempt to a node's application; answers the status and the body."""
+        status, body = 0, b""
 
         async def receive() -> dict[str, Any]:
             return {"type": "http.request", "body": attempt.body, "more_body": False}
 
         async def send(message: Any) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            nonlocal status, body
+            status = message.get("status", status)
+            body += message.get("body", b"")
 
-        headers = [(name.lower().encode(), value.encode()) for name, value in attempt.headers.items()]
+        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in attempt.headers.items()]
         path = "/webhooks/clerk"
         scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
         await node.application(scope, receive, send)
-        return status
+        return status, body
+
+    async def post(self, attempt: Attempt, node: Node) -> int:
+        """Deliver one attempt to a node's application."""
+        return (await self.request(attempt, node))[0]
 
     async def deliver(self) -> None:
         """Deliver all that is due, to the last node that runs, or to nobody."""
@@ -245,6 +249,10 @@ class World:
         """What the journal says about a user."""
         entries = await self.database.read(lambda connection: journal.story(connection, subject_id))
         return [f"{entry.kind}: {entry.what} {entry.detail}" for entry in entries]
+
+    async def figures(self) -> figures.Figures:
+        """How all links stand."""
+        return await self.database.read(figures.figures)
 
     def calls(self) -> int:
         """API calls so far, both sides."""
