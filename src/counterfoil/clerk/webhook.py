@@ -13,8 +13,8 @@ from enum import StrEnum
 
 import msgspec
 
-from counterfoil.core.customer import mirrored
-from counterfoil.core.news import UserBody, UserDeleted, UserEvent
+from counterfoil.clerk.body import BodyReader, int64
+from counterfoil.core.news import UserDeleted, UserEvent
 from counterfoil.core.subject import user_id
 from counterfoil.errors import BadSubject, ConfigurationError, WebhookRefused, WebhookUnreadable
 
@@ -25,9 +25,6 @@ SIGNATURE_LIMIT = 2_048
 SIGNATURES_LIMIT = 16
 """While secrets are rotated a delivery has one signature for each: two, seldom three."""
 TYPE_LIMIT = 64
-LINK_BACK_LIMIT = 255
-"""Stripe's ids are no longer than this."""
-FOREIGN_LIMIT = 64
 SECONDS_BELOW = 100_000_000_000
 """Envelope times below this are seconds: as milliseconds they would be of before 1974 (facts 1.3)."""
 
@@ -40,7 +37,6 @@ _SECRET = re.compile(r"[0-9A-Za-z+/]+={0,2}")
 _MESSAGE_ID = re.compile(rf"[0-9A-Za-z_-]{{1,{ID_LIMIT}}}")
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 _UNUSUAL = re.compile(r"[^0-9A-Za-z._:-]")
-_INT64 = 2**63 - 1
 
 
 class Refusal(StrEnum):
@@ -194,24 +190,6 @@ class _Envelope(msgspec.Struct):
     instance_id: str | None = None
 
 
-class _Address(msgspec.Struct):
-    id: str
-    email_address: str | None = None
-
-
-class _User(msgspec.Struct):
-    """What is kept of Clerk's user: the rest of a body is skipped, not decoded."""
-
-    id: str
-    created_at: int
-    updated_at: int
-    first_name: str | None = None
-    last_name: str | None = None
-    primary_email_address_id: str | None = None
-    email_addresses: list[_Address] | None = None
-    public_metadata: dict[str, msgspec.Raw] | None = None
-
-
 class _Gone(msgspec.Struct):
     id: str
 
@@ -226,9 +204,8 @@ class Decoder:
     def __init__(self, *, instance_id: str, link_back_key: str = "stripeCustomerId") -> None:
         """Take the pinned Clerk instance's id, and the public metadata's key for the customer's id."""
         self._instance_id = instance_id
-        self._link_back_key = link_back_key
+        self._reader = BodyReader(link_back_key)
         self._envelope = msgspec.json.Decoder(_Envelope)
-        self._user = msgspec.json.Decoder(_User)
         self._gone = msgspec.json.Decoder(_Gone)
 
     def decode(self, body: bytes, delivery: str) -> UserEvent | UserDeleted | Ignored:
@@ -265,7 +242,7 @@ class Decoder:
         trusted = envelope.instance_id == self._instance_id
         if kind in {"user.created", "user.updated"}:
             return UserEvent(
-                body=self._body(envelope.data),
+                body=self._reader.read(envelope.data),
                 created=kind == "user.created",
                 sent_at=sent_at,
                 trusted=trusted,
@@ -276,60 +253,9 @@ class Decoder:
             return UserDeleted(subject_id=user_id(gone.id), sent_at=sent_at, trusted=trusted, delivery=delivery)
         return Ignored(_UNUSUAL.sub("?", kind[:TYPE_LIMIT]))
 
-    def _body(self, data: msgspec.Raw) -> UserBody:
-        user = self._user.decode(data)
-        fields = mirrored(_primary_email(user), user.first_name, user.last_name)
-        link_back = _link_back((user.public_metadata or {}).get(self._link_back_key))
-        for text in (fields.email, fields.name, link_back):
-            if text is not None and "\0" in text:
-                raise WebhookUnreadable("a text holds a NUL character")
-        return UserBody(
-            subject_id=user_id(user.id),
-            version=_int64(user.updated_at),
-            created_at=_int64(user.created_at),
-            fields=fields,
-            link_back=link_back,
-        )
-
-
-def _int64(number: int) -> int:
-    if not 0 <= number <= _INT64:
-        raise WebhookUnreadable("a time is out of range")
-    return number
-
 
 def _milliseconds(timestamp: float | None) -> int:
     """The envelope's time in ms, whichever unit it is in; 0 (which counts as old) where there is none."""
     if timestamp is None:
         return 0
-    return _int64(int(timestamp * 1000 if timestamp < SECONDS_BELOW else timestamp))
-
-
-def _primary_email(user: _User) -> str | None:
-    """The address that the primary id names: not always the first, sometimes none (facts 1.4)."""
-    primary = user.primary_email_address_id
-    if not primary:
-        return None
-    for address in user.email_addresses or ():
-        if address.id == primary:
-            return address.email_address
-    return None
-
-
-def _link_back(raw: msgspec.Raw | None) -> str | None:
-    """The customer id that the metadata holds; for any other value a short text that is not one.
-
-    ``null`` and the empty string count as nothing. What is cut short never begins with ``cus_``: it could be
-    the id of another customer.
-    """
-    if raw is None:
-        return None
-    text = bytes(raw).decode(errors="replace")
-    if text == "null":
-        return None
-    if not text.startswith('"'):
-        return text[:FOREIGN_LIMIT]
-    value = msgspec.json.decode(raw, type=str)
-    if value.startswith("cus_"):
-        return value if len(value) <= LINK_BACK_LIMIT else text[:FOREIGN_LIMIT]
-    return value[:FOREIGN_LIMIT] or None
+    return int64(int(timestamp * 1000 if timestamp < SECONDS_BELOW else timestamp))
