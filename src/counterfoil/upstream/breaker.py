@@ -35,8 +35,8 @@ class Breaker:
             return
         left = self._until - asyncio.get_running_loop().time()
         if left > 0 or self._probing:
-            # Spread over a while: whoever waits does not come back all at once.
-            wait = max(left, 0.5) + random.uniform(0.0, 1.0)
+            # Whoever waits does not come back all at once, nor every second while a slow probe is out.
+            wait = max(left, self._pause / 2) + random.uniform(0.0, self._pause)
             raise Paused(f"{self._upstream} is paused", upstream=self._upstream, retry_after=wait)
         self._probing = True
 
