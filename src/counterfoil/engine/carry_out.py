@@ -24,7 +24,7 @@ from counterfoil.core.step import (
     WriteLinkBack,
 )
 from counterfoil.engine.context import CALL_TIME, Context, Task
-from counterfoil.errors import KeyRefused, NotFound, UpstreamError
+from counterfoil.errors import KeyRefused, NotFound, Paused, UpstreamError
 from counterfoil.store import links
 from counterfoil.upstream.gate import Ticket
 
@@ -45,6 +45,8 @@ class Effect:
     dealt_with: str | None = None
     """A sighted customer that is not to be dealt with again."""
     ending: Again | Park | None = None
+    sent: bool = True
+    """A request went out; if not, there is nothing to tell."""
     outcome: str = "ok"
     """For the journal: "ok", or what went wrong; never the vendor's own sentence."""
     request_id: str | None = None
@@ -70,6 +72,7 @@ async def carry_out(context: Context, turn: Turn, step: CallStep, task: Task) ->
             news=(Unconfirmed(subject_id=link.subject_id),) if gone and isinstance(step, WriteLinkBack) else (),
             dealt_with=step.customer_id if gone and isinstance(step, UpdateCustomer | RemoveCustomer) else None,
             ending=None if isinstance(ending, Again) and ending.after == 0 else ending,
+            sent=not isinstance(error, Paused),
             outcome=f"{type(error).__name__} {error.status or ''} {error.code}".strip(),
             request_id=error.request_id or None,
         )

@@ -78,16 +78,17 @@ def conclude(
         took: how long the call took, in milliseconds.
     """
     subject_id = turn.link.subject_id
-    called = Entry(
-        at=now,
-        kind="call",
-        what=describe(effect.step),
-        subject_id=subject_id,
-        detail={"outcome": effect.outcome},
-        request_id=effect.request_id,
-        ms=took,
-    )
-    journal.append(connection, [called])
+    if effect.sent:
+        called = Entry(
+            at=now,
+            kind="call",
+            what=describe(effect.step),
+            subject_id=subject_id,
+            detail={"outcome": effect.outcome},
+            request_id=effect.request_id,
+            ms=took,
+        )
+        journal.append(connection, [called])
     if effect.news:
         links.fold_batch(connection, effect.news, rules.policy.since, now)
     if effect.dealt_with is not None:
