@@ -42,7 +42,7 @@ format: setup  ## Format the code.
 	@$(BIN)/ruff check --fix src tests tools
 
 bench: setup  ## Measure, each figure beside its limit from the same run.
-	@$(BIN)/python tools/bench.py
+	@$(BIN)/python -m tools.bench
 
 requirements: setup  ## Pin all dependencies anew, with hashes.
 	@$(UV) pip compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \

@@ -30,7 +30,7 @@ class Serve:
         self.folder = folder
         self.port = free_port()
         self.log = folder / "serve.log"
-        self._environ = {
+        self.environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("CLERK", "STRIPE"))},
             **environment(world, base),
             "DATABASE_URL": f"sqlite:///{folder / 'counterfoil.db'}",
@@ -53,7 +53,7 @@ class Serve:
                 "serve",
                 *arguments,
                 cwd=self.folder,
-                env=self._environ,
+                env=self.environ,
                 stdout=log,
                 stderr=log,
             )

@@ -14,6 +14,7 @@ import uvloop
 from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 from granian.server.embed import Server
+from starlette.types import ASGIApp
 
 from counterfoil.cli.output import configure_logging, explained
 from counterfoil.errors import ConfigurationError
@@ -75,17 +76,7 @@ async def serving(settings: Settings, outside: Outside, *, observe: bool = False
     _check_port(settings.host, settings.port)
     node = await assemble(settings, outside, observe=observe)
     node.supervisor.start()
-    server = Server(
-        node.application,
-        address=settings.host,
-        port=settings.port,
-        interface=Interfaces.ASGINL,
-        http=HTTPModes.http1,
-        websockets=False,
-        log_enabled=False,
-        log_level=LogLevels.warning,
-        backlog=1024,
-    )
+    server = server_for(node.application, settings.host, settings.port)
     listening = asyncio.create_task(server.serve())
     try:
         yield node
@@ -94,6 +85,21 @@ async def serving(settings: Settings, outside: Outside, *, observe: bool = False
         server.stop()  # type: ignore[no-untyped-call]
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(listening, _settle(node))
+
+
+def server_for(application: ASGIApp, host: str, port: int) -> Server:
+    """The HTTP server, as serve runs it: no lifespan, HTTP/1.1, one thread."""
+    return Server(
+        application,
+        address=host,
+        port=port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        websockets=False,
+        log_enabled=False,
+        log_level=LogLevels.warning,
+        backlog=1024,
+    )
 
 
 async def _settle(node: Node) -> None:

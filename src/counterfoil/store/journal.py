@@ -6,12 +6,13 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy import Connection, text
 
+from counterfoil.store.rows import driver_sql
+
+_encode = msgspec.json.Encoder().encode
 Kind = Literal["news", "decision", "call", "result", "note", "unreadable"]
 
-_INSERT = text(
-    "INSERT INTO journal (at, subject_id, kind, what, detail, request_id, ms, body)"
-    " VALUES (:at, :subject_id, :kind, :what, :detail, :request_id, :ms, :body)"
-)
+_INSERT = "INSERT INTO journal (at, subject_id, kind, what, detail, request_id, ms, body) VALUES ({values})"
+_COLUMNS = 8
 _STORY = text(
     "SELECT at, subject_id, kind, what, detail, request_id, ms FROM journal"
     " WHERE subject_id = :subject_id ORDER BY id DESC LIMIT :limit"
@@ -38,22 +39,20 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 def append(connection: Connection, entries: Sequence[Entry]) -> None:
     """Write entries, in their order."""
     if entries:
-        connection.execute(
-            _INSERT,
-            [
-                {
-                    "at": entry.at,
-                    "subject_id": entry.subject_id,
-                    "kind": entry.kind,
-                    "what": entry.what,
-                    "detail": msgspec.json.encode(entry.detail).decode(),
-                    "request_id": entry.request_id,
-                    "ms": entry.ms,
-                    "body": entry.body,
-                }
-                for entry in entries
-            ],
-        )
+        rows = [
+            (
+                entry.at,
+                entry.subject_id,
+                entry.kind,
+                entry.what,
+                _encode(entry.detail).decode(),
+                entry.request_id,
+                entry.ms,
+                entry.body,
+            )
+            for entry in entries
+        ]
+        connection.exec_driver_sql(driver_sql(connection.dialect.name, _INSERT, _COLUMNS), rows)
 
 
 def story(connection: Connection, subject_id: str, limit: int = 500) -> list[Entry]:

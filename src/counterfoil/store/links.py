@@ -8,18 +8,20 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, TextClause, bindparam, text
+from sqlalchemy import Connection, bindparam, text
 
 from counterfoil.core.fold import fold_news
 from counterfoil.core.link import Link, Sighting
 from counterfoil.core.news import CustomerSeen, News
-from counterfoil.store.rows import COLUMN_LIST, COLUMNS, to_link, to_row
-
-_WORKER_START = COLUMNS.index("customer_id")
-_SCHEDULE_START = COLUMNS.index("due_at")
-_INTAKE = COLUMNS[1:_WORKER_START]
-_WORKER = COLUMNS[_WORKER_START:_SCHEDULE_START]
-_SCHEDULED_BY_NEWS = ("due_at", "dirty_at", "lane")
+from counterfoil.store.rows import (
+    COLUMN_LIST,
+    INTAKE_COLUMNS,
+    WORKER_COLUMNS,
+    driver_sql,
+    to_intake_row,
+    to_link,
+    to_row,
+)
 
 CHUNK = 500
 """Rows a statement names at most (SQLite takes 32,766 parameters, PostgreSQL 65,535)."""
@@ -30,16 +32,20 @@ def _assign(names: Iterable[str]) -> str:
 
 
 # The statements are made of this module's own column names and of bound parameters.
-_BY_IDS = f"SELECT {COLUMN_LIST} FROM links WHERE subject_id IN :ids"  # noqa: S608
-_SELECT = text(_BY_IDS).bindparams(bindparam("ids", expanding=True))
-# PostgreSQL: rows are locked in one order by everybody, so that two nodes cannot wait for each other.
-_SELECT_LOCKED = text(_BY_IDS + " ORDER BY subject_id FOR UPDATE").bindparams(bindparam("ids", expanding=True))
-_INSERT = text(
-    f"INSERT INTO links ({COLUMN_LIST}) VALUES ({', '.join(':' + name for name in COLUMNS)})"  # noqa: S608
-    " ON CONFLICT (subject_id) DO NOTHING"
+_SELECT_ONE = text(f"SELECT {COLUMN_LIST} FROM links WHERE subject_id = :subject_id")  # noqa: S608
+# One parameter for all ids: the statement is the same for every batch.
+_SELECT_HERE = text(
+    f"SELECT {COLUMN_LIST} FROM links WHERE subject_id IN (SELECT value FROM json_each(:ids))"  # noqa: S608
 )
-_FOLD = text(
-    f"UPDATE links SET {_assign((*_INTAKE, *_SCHEDULED_BY_NEWS))} WHERE subject_id = :subject_id"  # noqa: S608
+# PostgreSQL: rows are locked in one order by everybody, so that two nodes cannot wait for each other.
+_SELECT_LOCKED = text(
+    f"SELECT {COLUMN_LIST} FROM links WHERE subject_id = ANY(:ids) ORDER BY subject_id FOR UPDATE"  # noqa: S608
+)
+_BLANK = text("INSERT INTO links (subject_id) VALUES (:subject_id) ON CONFLICT (subject_id) DO NOTHING")
+_FOLDED = ", ".join(f"{name} = excluded.{name}" for name in INTAKE_COLUMNS[1:])
+_FOLD = (
+    f"INSERT INTO links ({', '.join(INTAKE_COLUMNS)}) VALUES ({{values}})"  # noqa: S608
+    f" ON CONFLICT (subject_id) DO UPDATE SET {_FOLDED}"
 )
 _DROP = text("DELETE FROM links WHERE subject_id = :subject_id AND customer_id IS NULL AND intent_key IS NULL")
 _SIGHT = text(
@@ -64,17 +70,17 @@ _CLAIM = """
 _CLAIM_HERE = text(_CLAIM.format(columns=COLUMN_LIST, lock=""))
 _CLAIM_SHARED = text(_CLAIM.format(columns=COLUMN_LIST, lock="FOR UPDATE SKIP LOCKED"))
 _SAVE = text(
-    f"UPDATE links SET {_assign(_WORKER)} WHERE subject_id = :subject_id AND lease = :lease"  # noqa: S608
+    f"UPDATE links SET {_assign(WORKER_COLUMNS)} WHERE subject_id = :subject_id AND lease = :lease"  # noqa: S608
     f" RETURNING {COLUMN_LIST}"
 )
 # No intent is ever committed after the tombstone.
 _OPEN_INTENT = text(
-    f"UPDATE links SET {_assign(_WORKER)} WHERE subject_id = :subject_id AND lease = :lease"  # noqa: S608
+    f"UPDATE links SET {_assign(WORKER_COLUMNS)} WHERE subject_id = :subject_id AND lease = :lease"  # noqa: S608
     f" AND deleted_at IS NULL RETURNING {COLUMN_LIST}"
 )
 # News that came during the turn (another revision) makes the link due at once instead.
 _RELEASE = text(
-    f"UPDATE links SET {_assign(_WORKER)}, held = 0,"  # noqa: S608
+    f"UPDATE links SET {_assign(WORKER_COLUMNS)}, held = 0,"  # noqa: S608
     " due_at = CASE WHEN revision = :revision THEN CAST(:next_due AS BIGINT) ELSE :now END,"
     " dirty_at = CASE WHEN revision = :revision AND :clean = 1 THEN NULL ELSE dirty_at END,"
     " lane = CASE WHEN revision = :revision AND :clean = 1 THEN 0 ELSE lane END"
@@ -122,8 +128,12 @@ def _fold_chunk(connection: Connection, news: Sequence[News], since: int, now: i
                 continue
             found.append(sighting)
         after[each.subject_id] = fold_news(link, each, since, now)
-    _write(connection, _INSERT, [link for key, link in after.items() if key not in before])
-    _write(connection, _FOLD, [link for key, link in after.items() if key in before and link is not before[key]])
+    changed = [
+        to_intake_row(link) for key, link in after.items() if link is not None and link is not before.get(key)
+    ]
+    if changed:
+        statement = driver_sql(connection.dialect.name, _FOLD, len(INTAKE_COLUMNS))
+        connection.exec_driver_sql(statement, changed)
     dropped = [{"subject_id": key} for key, link in after.items() if link is None and key in before]
     if dropped:
         connection.execute(_DROP, dropped)
@@ -137,22 +147,16 @@ def _fold_chunk(connection: Connection, news: Sequence[News], since: int, now: i
 def _lock(connection: Connection, ids: list[str]) -> dict[str, Link]:
     """The links of ``ids``, held against other writers until the transaction ends."""
     if connection.dialect.name == "sqlite":
-        rows = connection.execute(_SELECT, {"ids": ids})
+        rows = connection.execute(_SELECT_HERE, {"ids": msgspec.json.encode(ids).decode()})
         return {row[0]: to_link(row) for row in rows}
     # A row must exist to be locked; one of revision 0 is blank, and counts as none.
-    connection.execute(_INSERT, [to_row(Link(subject_id=each)) for each in ids])
+    connection.execute(_BLANK, [{"subject_id": each} for each in ids])
     return {row[0]: to_link(row) for row in connection.execute(_SELECT_LOCKED, {"ids": ids})}
-
-
-def _write(connection: Connection, statement: TextClause, links: Iterable[Link | None]) -> None:
-    rows = [to_row(link) for link in links if link is not None]
-    if rows:
-        connection.execute(statement, rows)
 
 
 def get(connection: Connection, subject_id: str) -> Link | None:
     """One link, or ``None``."""
-    row = connection.execute(_SELECT, {"ids": [subject_id]}).first()
+    row = connection.execute(_SELECT_ONE, {"subject_id": subject_id}).first()
     return None if row is None else to_link(row)
 
 

@@ -36,15 +36,15 @@ def upgrade() -> None:
     op.create_table(
         "links",
         sa.Column("subject_id", sa.Text, primary_key=True),
-        sa.Column("source_version", sa.BigInteger, nullable=False),
-        sa.Column("revision", sa.BigInteger, nullable=False),
+        sa.Column("source_version", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("revision", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("customer_id", sa.Text, unique=True),
-        sa.Column("lease", sa.BigInteger, nullable=False),
+        sa.Column("lease", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("walked", sa.BigInteger, nullable=False, server_default="0"),
         *[sa.Column(name, sa.BigInteger) for name in _LINK_TIMES],
         *[sa.Column(name, sa.Text) for name in _LINK_TEXTS],
-        *[sa.Column(name, sa.SmallInteger, nullable=False) for name in _LINK_FLAGS],
-        *[sa.Column(name, sa.Integer, nullable=False) for name in _LINK_COUNTS],
+        *[sa.Column(name, sa.SmallInteger, nullable=False, server_default="0") for name in _LINK_FLAGS],
+        *[sa.Column(name, sa.Integer, nullable=False, server_default="0") for name in _LINK_COUNTS],
     )
     for name, columns, where in (
         ("ix_links_due", ["lane", "due_at"], "due_at IS NOT NULL"),
