@@ -1,8 +1,8 @@
 """What a turn is carried out with."""
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from random import Random
 
 from counterfoil.billing.stripe import StripeApi
 from counterfoil.clerk.api import ClerkApi
@@ -23,7 +23,7 @@ class Rules:
     """How decisions are made. ``observe``: nothing is written outside."""
 
     policy: Policy
-    dice: Callable[[], float] = Random().random
+    dice: Callable[[], float] = random.random
     observe: bool = False
 
 

@@ -86,8 +86,10 @@ class Worker:
         # What is due already and was not claimed is held by nobody we could wait for: a short pause.
         pause = _POLL if due is None else min(max((due - now) / 1000, 0.02), _POLL)
         waiter = asyncio.create_task(self._wake.wait())
-        await asyncio.wait({waiter, *self._tasks}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-        waiter.cancel()
+        try:
+            await asyncio.wait({waiter, *self._tasks}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiter.cancel()
 
     async def _claim(self, free: int) -> int:
         context = self._context
