@@ -5,6 +5,7 @@ The network is replaced at the transport; the database is SQLite in a temporary 
 
 import asyncio
 import inspect
+import random
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing
@@ -345,6 +346,7 @@ def scenario_in(settings: SandboxSettings | None) -> Callable[[Test], Callable[.
                 await test(made, **given)
 
         def run(tmp_path: Path, **given: Any) -> None:
+            random.seed(0)  # jitter: the same play each time
             with asyncio.Runner(loop_factory=_new_loop) as runner:
                 runner.run(play(tmp_path, given))
 
