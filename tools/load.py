@@ -112,7 +112,7 @@ def _requests(path: str, count: int) -> list[bytes]:
         mac = hmac.digest(key, f"{message}.{timestamp}.".encode() + body, hashlib.sha256)
         head = (
             f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-            f"user-agent: Svix-Webhooks/1.62 (sender-9YMgn)\r\nsvix-id: {message}\r\nsvix-timestamp: {timestamp}\r\n"
+            f"user-agent: Svix-Webhooks/1.62\r\nsvix-id: {message}\r\nsvix-timestamp: {timestamp}\r\n"
             f"svix-signature: v1,{base64.b64encode(mac).decode()}\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         made.append(head.encode() + body)

@@ -167,15 +167,25 @@ def load(environ: Mapping[str, str] | None = None, folder: Path | None = None) -
     Raises:
         ConfigurationError: one line for each setting that is missing or wrong. No value is repeated.
     """
-    environ = os.environ if environ is None else environ
-    folder = folder or Path()
-    dotenv = {name: value for name, value in dotenv_values(folder / DOTENV).items() if value is not None}
-    merged = {**_from_toml(folder / TOML), **_known({**dotenv, **environ})}
+    merged = _merged(environ, folder)
     try:
         return Settings(**merged)
     except ValidationError as error:
         lines = [_explained(problem) for problem in error.errors(include_input=False, include_url=False)]
         raise ConfigurationError("\n".join(lines)) from None
+
+
+def database_url(environ: Mapping[str, str] | None = None, folder: Path | None = None) -> str:
+    """``DATABASE_URL`` alone, for commands that need no keys."""
+    default: str = Settings.model_fields["database_url"].default
+    return str(_merged(environ, folder).get(names()["database_url"][0], default))
+
+
+def _merged(environ: Mapping[str, str] | None, folder: Path | None) -> dict[str, Any]:
+    environ = os.environ if environ is None else environ
+    folder = folder or Path()
+    dotenv = {name: value for name, value in dotenv_values(folder / DOTENV).items() if value is not None}
+    return {**_from_toml(folder / TOML), **_known(dotenv), **_known(environ)}
 
 
 def _known(environ: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import msgspec
 import stripe
 import structlog
 from prometheus_client import CollectorRegistry
+from sqlalchemy.engine import make_url
 from starlette.types import ASGIApp
 
 from counterfoil.billing.stripe import StripeApi, is_live
@@ -22,7 +23,7 @@ from counterfoil.engine.catch_up import CatchUp
 from counterfoil.engine.clock import Clock, SystemClock
 from counterfoil.engine.context import Context, Rules
 from counterfoil.engine.supervisor import Supervisor, retry_all
-from counterfoil.errors import UpstreamError
+from counterfoil.errors import ConfigurationError, UpstreamError
 from counterfoil.settings import Settings
 from counterfoil.store import environment, figures
 from counterfoil.store.database import Database, ThreadDatabase
@@ -180,6 +181,8 @@ def _desk(
 @asynccontextmanager
 async def real_world(settings: Settings) -> AsyncIterator[Outside]:
     """The real database, clock and network; the schema is brought up to date first."""
+    if make_url(settings.database_url).get_backend_name() != "sqlite":
+        raise ConfigurationError("DATABASE_URL: this release runs on SQLite only, as in sqlite:///counterfoil.db")
     database = ThreadDatabase(settings.database_url)
     transport = AiohttpTransport()
     try:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import typer
 from prometheus_client import CollectorRegistry
-from tools import settings_page
 from typer.core import TyperGroup
 
 from counterfoil.clerk.webhook import Decoder, Verifier
@@ -18,6 +17,7 @@ from counterfoil.cli.words import PARKED
 from counterfoil.core.link import ParkReason
 from counterfoil.web.metrics import Metrics
 from counterfoil.web.receiver import Receiver
+from tools import settings_page
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

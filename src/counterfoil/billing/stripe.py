@@ -101,10 +101,8 @@ class StripeApi:
         try:
             account = await self._call("account", ticket, self._client.v1.accounts.retrieve_current_async)
         except KeyRefused as error:
-            if error.status == 403:
-                self._gate.breaker.succeeded()  # the key is good, it lacks one permission
-                return None
-            raise
+            self._forgive(error)
+            return None
         return str(account.id)
 
     async def livemode(self, ticket: Ticket) -> bool | None:
@@ -146,11 +144,8 @@ class StripeApi:
         may not see counts as attached.
         """
         _guard(customer_id)
-        retrieve = self._client.v1.customers.retrieve_async
         try:
-            found = await self._call(
-                "customers.retrieve", ticket, lambda: retrieve(customer_id, {"expand": ["subscriptions"]})
-            )
+            found, told = await self._retrieve(customer_id, ticket, thoroughly=thoroughly)
         except NotFound:
             return Customer(customer_id=customer_id, gone=True)
         if getattr(found, "deleted", False):
@@ -161,8 +156,29 @@ class StripeApi:
             owner=metadata.get(self._owner_key) or None,
             mark=metadata.get(MARK) or None,
             livemode=bool(found.livemode),
-            attached=await self._attached(found, ticket) if thoroughly else None,
+            attached=(not told or await self._attached(found, ticket)) if thoroughly else None,
         )
+
+    async def _retrieve(
+        self, customer_id: str, ticket: Ticket, *, thoroughly: bool
+    ) -> tuple[stripe.Customer, bool]:
+        """A customer, and whether the key could see what is asked of it."""
+        retrieve = self._client.v1.customers.retrieve_async
+        if thoroughly:
+            try:
+                expand: Any = {"expand": ["subscriptions"]}
+                send = lambda: retrieve(customer_id, expand)  # noqa: E731
+                return await self._call("customers.retrieve", ticket, send), True
+            except KeyRefused as error:
+                self._forgive(error)
+        found = await self._call("customers.retrieve", ticket, lambda: retrieve(customer_id))
+        return found, not thoroughly
+
+    def _forgive(self, error: KeyRefused) -> None:
+        """A restricted key lacks one permission, and is good otherwise; any other refusal is raised again."""
+        if error.status != 403:
+            raise error
+        self._gate.breaker.succeeded()
 
     async def _attached(self, customer: stripe.Customer, ticket: Ticket) -> bool:
         subscriptions = getattr(customer, "subscriptions", None)
@@ -183,9 +199,7 @@ class StripeApi:
                 "payment_intents.list", ticket, lambda: intents({"customer": customer.id, "limit": 1})
             )
         except KeyRefused as error:
-            if error.status != 403:
-                raise
-            self._gate.breaker.succeeded()
+            self._forgive(error)
             return True
         return bool(found.data)
 

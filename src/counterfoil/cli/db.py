@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from counterfoil.cli.output import JsonOption, explained, print_json, screen
 from counterfoil.errors import DatabaseOutdated
-from counterfoil.settings import Settings
+from counterfoil.settings import database_url
 from counterfoil.store.database import InlineDatabase
 from counterfoil.store.ownership import Ownership, sqlite_path
 from counterfoil.store.upgrade import upgrade as run_migrations
@@ -17,30 +17,32 @@ from counterfoil.store.upgrade import versions
 app = typer.Typer(help="Bring the database's schema up to date, or check it.", no_args_is_help=True)
 
 DatabaseOption = Annotated[
-    str,
-    typer.Option("--database", envvar="DATABASE_URL", help="The database's URL."),
+    str | None,
+    typer.Option("--database", help="The database's URL; without it, DATABASE_URL as serve finds it."),
 ]
-DEFAULT: str = Settings.model_fields["database_url"].default
 
 
 @app.command()
-def upgrade(database: DatabaseOption = DEFAULT) -> None:
+def upgrade(database: DatabaseOption = None) -> None:
     """Run the migrations that are missing (serve does so too, when it starts)."""
-    with explained(), Ownership(database):
-        before, after = asyncio.run(_upgrade(database))
+    with explained():
+        url = database or database_url()
+        with Ownership(url):
+            before, after = asyncio.run(_upgrade(url))
     screen.print(f"schema {after}: up to date" if before == after else f"schema {before or 'none'} -> {after}")
 
 
 @app.command()
-def check(database: DatabaseOption = DEFAULT, as_json: JsonOption = False) -> None:
+def check(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """Check the schema's version, and that the file is sound. Nothing is changed."""
     with explained():
-        path = sqlite_path(database)
+        url = database or database_url()
+        path = sqlite_path(url)
         if path is not None and not path.exists():
             raise DatabaseOutdated(
                 f"{path} does not exist: `counterfoil serve` or `counterfoil db upgrade` makes it"
             )
-        now, needed, sound = asyncio.run(_check(database))
+        now, needed, sound = asyncio.run(_check(url))
         if as_json:
             print_json({"schema": now, "needed": needed, "sound": sound})
         else:

@@ -60,7 +60,7 @@ def demo(
 ) -> None:
     """Watch it work, with no keys at all: a sandbox, a node, a storm with faults, and a verdict.
 
-    Nothing leaves this machine; the database is a temporary one unless DATABASE_URL is set.
+    Nothing leaves this machine; the database is a temporary one.
     """
     with explained():
         configure_logging("error")

@@ -8,13 +8,14 @@ import aiohttp
 import msgspec
 import typer
 
-from counterfoil.cli.db import DEFAULT, DatabaseOption
+from counterfoil.cli.db import DatabaseOption
 from counterfoil.cli.opened import reading
 from counterfoil.cli.output import JsonOption, explained, print_json, screen
 from counterfoil.core.link import ParkReason
 from counterfoil.core.subject import user_id
 from counterfoil.engine.supervisor import ask_again
 from counterfoil.errors import DatabaseBusy
+from counterfoil.settings import database_url
 from counterfoil.store import environment, figures
 from counterfoil.store.ownership import Holder, Ownership, holder
 
@@ -25,7 +26,7 @@ def retry(
     subject: Annotated[str | None, typer.Argument(metavar="[USER]", help="The user's id: user_...")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All parked links.")] = False,
     reason: Annotated[ParkReason | None, typer.Option(help="With --all: only those parked for this.")] = None,
-    database: DatabaseOption = DEFAULT,
+    database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Un-park a link, or all of them, and have them looked at now.
@@ -36,7 +37,7 @@ def retry(
         raise typer.BadParameter("name one user, or --all (with --reason, if you like)")
     with explained():
         subjects = [user_id(subject)] if subject is not None else []
-        count = asyncio.run(_retry(database, subjects, str(reason or "")))
+        count = asyncio.run(_retry(database or database_url(), subjects, str(reason or "")))
     if as_json:
         print_json({"retried": count})
     else:

@@ -85,6 +85,8 @@ async def serving(settings: Settings, outside: Outside, *, observe: bool = False
         server.stop()  # type: ignore[no-untyped-call]
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(listening, _settle(node))
+        # The server's own threads outlive its end by a moment; an interpreter that goes first makes them abort.
+        await asyncio.sleep(0.3)
 
 
 def server_for(application: ASGIApp, host: str, port: int) -> Server:

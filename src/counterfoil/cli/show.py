@@ -8,24 +8,25 @@ import msgspec
 import typer
 from rich.table import Table
 
-from counterfoil.cli.db import DEFAULT, DatabaseOption
+from counterfoil.cli.db import DatabaseOption
 from counterfoil.cli.opened import reading
 from counterfoil.cli.output import Exit, JsonOption, errors, explained, print_json, screen
 from counterfoil.cli.words import PARKED, ago, moment, sentence
 from counterfoil.core.link import Deletion, Doubt, Link
 from counterfoil.core.subject import user_id
+from counterfoil.settings import database_url
 from counterfoil.store import journal, links
 from counterfoil.store.journal import Entry
 
 
 def show(
     subject: Annotated[str, typer.Argument(metavar="USER", help="The user's id: user_...")],
-    database: DatabaseOption = DEFAULT,
+    database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a user's link, and its whole story in plain words."""
     with explained():
-        link, story = asyncio.run(_read(database, user_id(subject)))
+        link, story = asyncio.run(_read(database or database_url(), user_id(subject)))
     if link is None and not story:
         errors.print(f"nothing is known of {subject}: no delivery named it, and no sweep or scan met it")
         raise typer.Exit(Exit.FAILED)

@@ -7,20 +7,22 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
-from counterfoil.cli.db import DEFAULT, DatabaseOption
+from counterfoil.cli.db import DatabaseOption
 from counterfoil.cli.opened import reading
 from counterfoil.cli.output import JsonOption, explained, print_json, screen
 from counterfoil.cli.words import PARKED, ago
+from counterfoil.settings import database_url
 from counterfoil.store import environment, figures
 from counterfoil.store.figures import Figures
 from counterfoil.store.ownership import holder
 
 
-def status(database: DatabaseOption = DEFAULT, as_json: JsonOption = False) -> None:
+def status(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """Show how many links are settled, waiting and parked, and for how long the oldest has waited."""
     with explained():
-        counted, known = asyncio.run(_read(database))
-        running = holder(database)
+        url = database or database_url()
+        counted, known = asyncio.run(_read(url))
+        running = holder(url)
     now = time.time_ns() // 1_000_000
     if as_json:
         oldest = counted.backlog.oldest

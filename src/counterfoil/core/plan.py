@@ -195,8 +195,8 @@ def _plan_upkeep(turn: Turn, policy: Policy, now: int) -> Step | None:
     """The customer exists: its fields, then the link-back."""
     link = turn.link
     assert link.customer_id is not None
-    if link.fields is None or not (link.wanted or link.source_version >= policy.since):
-        return None  # first contact with an old pair: left as it is until the user changes
+    if link.fields is None or _untouched(link, policy):
+        return None
     changes = difference(wanted_fields(link), link.applied)
     if changes != Fields():
         return UpdateCustomer(link.customer_id, changes)
@@ -205,6 +205,11 @@ def _plan_upkeep(turn: Turn, policy: Policy, now: int) -> Step | None:
     if link.link_back is None or link.link_back == link.written_back:
         return WaitUntil(now + DISAGREED) if turn.wrote_back else WriteLinkBack(link.customer_id)
     return Park(ParkReason.MISNAMED, f"metadata {link.link_back[:64]}, link {link.customer_id}")
+
+
+def _untouched(link: Link, policy: Policy) -> bool:
+    """An old pair at first contact: left as it is, edits made in Stripe included, until the user changes."""
+    return link.source_version < policy.since and link.applied is None and (link.sighted or not link.wanted)
 
 
 def _later_looks(link: Link, world: World, now: int) -> Step | None:

@@ -24,7 +24,9 @@ _PARKED_IDS = text(
 _NEXT_DUE = text("SELECT MIN(due_at) FROM links WHERE due_at IS NOT NULL")
 _UNWALKED = text(
     f"SELECT {COLUMN_LIST} FROM links"  # noqa: S608 - our own column names
-    " WHERE walked < :walk AND deleted_at IS NULL AND wanted = 1 AND source_version < :started"
+    " WHERE walked < :walk AND deleted_at IS NULL AND source_version < :started"
+    # Customers of users who were gone before our first start are for the audit, not for us.
+    " AND (wanted = 1 OR walked > 0 OR source_version > 0)"
     " AND subject_id > :after ORDER BY subject_id LIMIT :limit"
 )
 _WALKED = text("UPDATE links SET walked = :walk WHERE subject_id = :subject_id")
