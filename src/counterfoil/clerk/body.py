@@ -29,13 +29,14 @@ class User(msgspec.Struct):
     primary_email_address_id: str | None = None
     email_addresses: list[_Address] | None = None
     public_metadata: dict[str, msgspec.Raw] | None = None
+    private_metadata: dict[str, msgspec.Raw] | None = None
 
 
 class BodyReader:
     """Turns Clerk's users into `UserBody`."""
 
     def __init__(self, link_back_key: str) -> None:
-        """Take the key of the public metadata that holds the customer's id."""
+        """Take the key, of public and of private metadata, that holds the customer's id."""
         self.link_back_key = link_back_key
         self._user = msgspec.json.Decoder(User)
 
@@ -51,7 +52,8 @@ class BodyReader:
         user = self._user.decode(data)
         fields = mirrored(_primary_email(user), user.first_name, user.last_name)
         link_back = _link_back((user.public_metadata or {}).get(self.link_back_key))
-        for text in (fields.email, fields.name, link_back):
+        private_name = _link_back((user.private_metadata or {}).get(self.link_back_key))
+        for text in (fields.email, fields.name, link_back, private_name):
             if text is not None and "\0" in text:
                 raise WebhookUnreadable("a text holds a NUL character")
         return UserBody(
@@ -60,6 +62,7 @@ class BodyReader:
             created_at=int64(user.created_at),
             fields=fields,
             link_back=link_back,
+            private_name=private_name,
         )
 
 

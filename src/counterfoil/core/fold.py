@@ -108,13 +108,19 @@ def _doubt(link: Link, doubt: Doubt, now: int) -> Link:
 
 
 def _with_body(link: Link, body: UserBody) -> Link:
-    return _replace(link, source_version=body.version, fields=body.fields, link_back=body.link_back)
+    return _replace(
+        link,
+        source_version=body.version,
+        fields=body.fields,
+        link_back=body.link_back,
+        private_name=body.private_name,
+    )
 
 
-def _weight(fields: Fields | None, link_back: str | None) -> tuple[str, str, str]:
+def _weight(body: Link | UserBody) -> tuple[str, ...]:
     """An order among bodies of one version, the same on every node, whichever came first."""
-    known = fields or Fields()
-    return (known.email or "", known.name or "", link_back or "")
+    known = body.fields or Fields()
+    return (known.email or "", known.name or "", body.link_back or "", body.private_name or "")
 
 
 def _fold_event(link: Link, event: UserEvent, since: int, now: int) -> Link:
@@ -131,7 +137,7 @@ def _fold_event(link: Link, event: UserEvent, since: int, now: int) -> Link:
     if body.version > link.source_version:
         kept = Doubt.READ if link.must_confirm is Doubt.READ else doubt
         return _doubt(_with_body(link, body), kept, now)
-    ours, theirs = _weight(link.fields, link.link_back), _weight(body.fields, body.link_back)
+    ours, theirs = _weight(link), _weight(body)
     if ours == theirs:
         joined = link.must_confirm if link.must_confirm >= Doubt.CONFLICT else min(link.must_confirm, doubt)
         return _doubt(link, joined, now)
@@ -164,6 +170,7 @@ def _erased(link: Link, deletion: Deletion, at: int) -> Link:
         source_version=0,
         fields=None,
         link_back=None,
+        private_name=None,
         wanted=link.wanted and deletion is not Deletion.SIGNED,
         deletion=deletion,
         deleted_at=at,

@@ -65,7 +65,9 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     """Clerk's ``updated_at`` of the newest body folded in; 0: none yet."""
     fields: Fields | None = None
     link_back: str | None = None
-    """The customer id that Clerk's metadata holds, as last heard."""
+    """The customer id that Clerk's public metadata holds, as last heard."""
+    private_name: str | None = None
+    """The customer id that Clerk's private metadata holds: a candidate for adoption, never written."""
     wanted: bool = False
     """A customer is to be made where there is none: the user is no older than the first start,
     or its ``user.created`` came, or somebody asked."""

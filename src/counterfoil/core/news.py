@@ -17,6 +17,7 @@ class UserBody(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     fields: Fields
     link_back: str | None = None
+    private_name: str | None = None
 
 
 class UserEvent(msgspec.Struct, frozen=True, kw_only=True):

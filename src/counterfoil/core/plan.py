@@ -152,7 +152,7 @@ def _keeper(link: Link, found: list[Sighting]) -> Sighting | None:
     if len(found) == 1:
         return found[0]
     for each in found:
-        if each.customer_id == link.link_back:
+        if each.customer_id in {link.link_back, link.private_name}:
             return each
     if all(each.mark is not None for each in found):
         return min(found, key=lambda each: (each.created, each.customer_id))
@@ -164,7 +164,7 @@ def _plan_creation(turn: Turn, policy: Policy) -> Step:
     link = turn.link
     if link.fields is None:
         return ReadUser() if link.wanted else Settled("nothing known yet")
-    named = link.link_back
+    named = link.link_back or link.private_name
     if named is not None and named != link.written_back and (link.wanted or link.source_version >= policy.since):
         return _adopt_named(turn, named, policy)
     if not link.wanted:

@@ -36,6 +36,7 @@ def to_intake_row(link: Link) -> tuple[Any, ...]:
         link.source_version,
         _json(link.fields),
         link.link_back,
+        link.private_name,
         int(link.wanted),
         int(link.sighted),
         link.deleted_at,

@@ -25,6 +25,7 @@ links = Table(
     Column("source_version", BigInteger, nullable=False, server_default="0"),
     Column("fields", Text),
     Column("link_back", Text),
+    Column("private_name", Text),
     Column("wanted", SmallInteger, nullable=False, server_default="0"),
     Column("sighted", SmallInteger, nullable=False, server_default="0"),
     Column("deleted_at", BigInteger),

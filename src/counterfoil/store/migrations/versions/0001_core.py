@@ -19,6 +19,7 @@ _LINK_TIMES = (
 _LINK_TEXTS = (
     "fields",
     "link_back",
+    "private_name",
     "applied",
     "written_back",
     "intent_key",
