@@ -1,5 +1,7 @@
 """Upstreams that are down, or say that it is too much; and a node that only watches."""
 
+from bisect import bisect
+
 import pytest
 
 from counterfoil.core.link import ParkReason
@@ -62,6 +64,8 @@ async def test_a_burst_of_sign_ups_provokes_no_rate_limit(world: World) -> None:
     await world.settle()
     calls = [*world.sandbox.calls("stripe"), *world.sandbox.calls("clerk")]
     assert {call.status for call in calls} == {200}
+    times = [call.begun_at for call in world.sandbox.calls("stripe", "customers.create")]
+    assert max(bisect(times, start + 1.0) - at for at, start in enumerate(times)) <= 23, "of 25 a second"
     world.assert_in_step()
 
 

@@ -10,8 +10,9 @@ from itertools import count
 
 from counterfoil.core.link import Lane
 
-_SLACK = 0.25
-"""Seconds of unused slots that may be caught up on: timers are late, and a late slot is not a lost one."""
+_SLACK = 0.1
+"""Seconds of unused slots that may be caught up on: timers are late, and a late slot is not a lost one.
+What is caught up on comes on top of the rate, out of the fifth that is left to the user's own app."""
 
 
 class Bucket:
