@@ -23,7 +23,7 @@ from counterfoil.engine.catch_up import CatchUp
 from counterfoil.engine.clock import Clock, SystemClock
 from counterfoil.engine.context import Context, Rules
 from counterfoil.engine.supervisor import Supervisor, retry_all
-from counterfoil.errors import ConfigurationError, UpstreamError
+from counterfoil.errors import ConfigurationError, ServerFailed, Unreachable, UpstreamError
 from counterfoil.settings import Settings
 from counterfoil.store import environment, figures
 from counterfoil.store.database import Database, ThreadDatabase
@@ -32,6 +32,9 @@ from counterfoil.upstream.gate import Gate, Observer
 from counterfoil.web import app
 from counterfoil.web.metrics import Metrics
 from counterfoil.web.receiver import Receiver
+
+_TRIES = 4
+"""At the first start a person waits for an answer: a hiccup is gone over, an outage is told."""
 
 _log = structlog.get_logger(__name__)
 
@@ -117,8 +120,17 @@ async def assemble(settings: Settings, outside: Outside, *, observe: bool = Fals
         found = await pin.ask(upstreams.clerk, upstreams.stripe, stripe_key)
         return await pin.pin(database, found, settings.metadata_key, clock.now())
 
+    async def first_start() -> tuple[pin.Environment, Policy]:
+        for _ in range(_TRIES):
+            try:
+                return await verify_once()
+            except (Unreachable, ServerFailed) as error:
+                _log.warning("keys.not_verified", error=str(error), again_in=1)
+                await asyncio.sleep(1.0)
+        return await verify_once()
+
     known = await database.read(environment.load)
-    pinned, policy = pin.recall(known, settings.metadata_key) or await verify_once()
+    pinned, policy = pin.recall(known, settings.metadata_key) or await first_start()
     policy = msgspec.structs.replace(policy, intent_ttl=settings.intent_ttl, quiet=settings.quiet)
 
     async def verify() -> None:
@@ -142,6 +154,8 @@ async def assemble(settings: Settings, outside: Outside, *, observe: bool = Fals
         instance_id=pinned.clerk_instance,
     )
     supervisor = Supervisor(context, settings.journal_keep, verify)
+    for gate in upstreams.gates.values():
+        gate.breaker.recovered = supervisor.recovered
     decoder = Decoder(instance_id=pinned.clerk_instance, link_back_key=settings.link_back_key)
     receiver = Receiver(verifier, decoder, supervisor.intake.take, registry, now=clock.now)
     token = secrets.token_urlsafe(24)

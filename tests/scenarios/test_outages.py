@@ -31,7 +31,7 @@ async def test_an_outage_of_three_hours_costs_probes_and_then_all_is_done(
     # Far below one per link and minute, which would be over 1,200: a probe a minute, and the first few.
     assert len(during) <= 3 * 60 + 40
     assert (await world.figures()).backlog.parked == {}
-    await world.settle(70 * MINUTE)
+    await world.settle(4 * MINUTE)
     assert len(world.sandbox.stripe.customers) == people
     world.assert_in_step()
 

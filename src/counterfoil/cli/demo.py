@@ -115,6 +115,7 @@ async def _demo(users: int, seed: int, *, leave: bool, quiet: bool) -> tuple[Ver
             live.update(_table(play), refresh=not quiet)
         verdict = play.sandbox.verdict(time.time())
         if not quiet:
+            screen.print("\n" if not screen.is_terminal else "")
             _print_verdict(verdict, play)
             if not leave:
                 screen.print("\n[dim]Ctrl-C ends the demo. `counterfoil demo --exit` ends by itself.[/]")

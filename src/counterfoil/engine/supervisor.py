@@ -42,7 +42,12 @@ class Supervisor:
         self.worker = Worker(context)
         self.intake = Intake(self._commit, wake=self.worker.wake)
         self._sweeper = Sweeper(context, self.worker.wake)
+        self._back = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
+
+    def recovered(self) -> None:
+        """An upstream answers again."""
+        self._back.set()
 
     def start(self) -> None:
         """Take deliveries at once; work begins when the first scan has ended."""
@@ -86,6 +91,19 @@ class Supervisor:
             group.create_task(self.worker.run())
             group.create_task(self._sweeper.run())
             group.create_task(self._prune())
+            group.create_task(self._hasten())
+
+    async def _hasten(self) -> None:
+        """After an outage, links whose back-off has grown in it come at once; the quotas pace them."""
+        while True:
+            await self._back.wait()
+            self._back.clear()
+            now = self._context.clock.now()
+            try:
+                await self._context.database.write(partial(links.hasten, now=now))
+            except DatabaseUnavailable as error:
+                _log.warning("hasten.failed", error=str(error))
+            self.worker.wake()
 
     async def _reclaim(self) -> None:
         """On SQLite one process owns the database, so leases from before our start are dead ones."""

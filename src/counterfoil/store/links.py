@@ -92,6 +92,10 @@ _DISOWN = text(
     " due_at = CASE WHEN held > 0 THEN due_at ELSE :now END WHERE subject_id = :subject_id"
 )
 _RECLAIM = text("UPDATE links SET due_at = :at WHERE held > 0 AND due_at > :at")
+_HASTEN = text(
+    "UPDATE links SET due_at = :now WHERE dirty_at IS NOT NULL AND held = 0 AND parked IS NULL"
+    " AND due_at > :now AND must_confirm <> 3"
+)
 _OWNER = text("SELECT subject_id FROM links WHERE customer_id = :customer_id")
 
 
@@ -238,6 +242,14 @@ def reclaim(connection: Connection, at: int) -> int:
     Whoever held them is dead; a call that it sent may still be on its way, so they do not end at once.
     """
     return connection.execute(_RECLAIM, {"at": at}).rowcount
+
+
+def hasten(connection: Connection, now: int) -> int:
+    """An upstream is back: whoever waits for another try need not wait any longer.
+
+    Those that wait for the second of two reads (`Doubt.READ`) wait for time to pass, and go on doing so.
+    """
+    return connection.execute(_HASTEN, {"now": now}).rowcount
 
 
 def owner_of(connection: Connection, customer_id: str) -> str | None:

@@ -2,19 +2,31 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 
 from counterfoil.errors import KeyRefused, Paused, ServerFailed, Unreachable, UpstreamError
 
 _TRIP = 5
 """Failures in a row that mean an outage and not a hiccup."""
 _FIRST, _LONGEST = 1.0, 60.0
+_CANDIDATES = 16
+"""Callers held back that are told to come for the next probe."""
+_UNCALLED = 600.0
+"""Seconds for all others, should nobody call them when it closes."""
+
+
+def _nobody() -> None:
+    """Nobody waits."""
 
 
 class Breaker:
     """Open: nothing is sent but one probe at a time. Belongs to one event loop, whose time it uses."""
 
     def __init__(self, upstream: str) -> None:
+        self.recovered: Callable[[], None] = _nobody
+        """Called when it closes: whoever was held back may come."""
         self._upstream = upstream
+        self._held_back = 0
         self._failures = 0
         self._pause = 0.0
         self._until = 0.0
@@ -35,14 +47,19 @@ class Breaker:
             return
         left = self._until - asyncio.get_running_loop().time()
         if left > 0 or self._probing:
-            # Whoever waits does not come back all at once, nor every second while a slow probe is out.
-            wait = max(left, self._pause / 2) + random.uniform(0.0, self._pause)
+            # A few come back for the next probes; all others wait to be called, or long.
+            self._held_back += 1
+            pause = self._pause if self._held_back <= _CANDIDATES else _UNCALLED
+            wait = max(left, pause / 2) + random.uniform(0.0, pause)
             raise Paused(f"{self._upstream} is paused", upstream=self._upstream, retry_after=wait)
         self._probing = True
 
     def succeeded(self) -> None:
         """An answer came that shows the upstream alive and our key good."""
+        was_open = self.is_open
         self._failures, self._pause, self._probing, self.reason = 0, 0.0, False, ""
+        if was_open:
+            self.recovered()
 
     def failed(self, error: UpstreamError) -> None:
         """A call failed; only outages and refused keys count."""
@@ -64,5 +81,6 @@ class Breaker:
         if self._probing or not self.is_open:
             self._pause = min(self._pause * 2 or _FIRST, _LONGEST)
             self._until = asyncio.get_running_loop().time() + self._pause
+            self._held_back = 0
         self._probing = False
         self.reason = f"{error.status or 'no answer'} {error.code}".strip()
