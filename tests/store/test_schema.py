@@ -48,7 +48,7 @@ def _shape(connection: Connection) -> dict[str, object]:
         columns = connection.exec_driver_sql(f"PRAGMA table_info({name})").all()
         found[name] = sorted(tuple(row)[1:] for row in columns)
     indexes = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql > ''")
-    return {**found, **{name: statement for name, statement in indexes}}
+    return {**found, **{row.name: row.sql for row in indexes}}
 
 
 def test_an_upgrade_of_what_is_up_to_date_does_nothing(migrated: Connection) -> None:
