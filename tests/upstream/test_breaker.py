@@ -17,7 +17,7 @@ from counterfoil.errors import (
     Unreachable,
     UpstreamError,
 )
-from counterfoil.upstream.breaker import Breaker
+from counterfoil.upstream.breaker import _CANDIDATES, _UNCALLED, Breaker
 from tests.upstream.support import failure, now, virtual
 
 OUTAGES: Sequence[type[UpstreamError]] = (Unreachable, ServerFailed, ReplayedFailure)
@@ -131,8 +131,24 @@ async def test_a_probe_that_is_given_up_lets_the_next_one_go() -> None:
 
 
 @virtual
-async def test_those_who_wait_do_not_all_come_back_at_once() -> None:
+async def test_a_few_come_back_for_the_next_probe_and_all_others_wait_to_be_called() -> None:
     breaker = tripped()
-    waits = [refused(breaker) for _ in range(50)]
-    assert all(0.99 <= wait <= 2.01 for wait in waits)
-    assert len({round(wait, 6) for wait in waits}) > 40
+    waits = [refused(breaker) for _ in range(_CANDIDATES + 40)]
+    candidates, others = waits[:_CANDIDATES], waits[_CANDIDATES:]
+    assert all(0.99 <= wait <= 2.01 for wait in candidates)
+    assert all(_UNCALLED / 2 <= wait <= 1.5 * _UNCALLED for wait in others)
+    assert len({round(wait, 6) for wait in waits}) == len(waits)
+
+
+@virtual
+async def test_those_held_back_are_called_once_when_it_closes() -> None:
+    called: list[float] = []
+    breaker = tripped()
+    breaker.recovered = lambda: called.append(now())
+    refused(breaker)
+    await asyncio.sleep(1.0)
+    breaker.admit()
+    assert called == []
+    breaker.succeeded()
+    breaker.succeeded()
+    assert len(called) == 1
