@@ -114,35 +114,10 @@ async def assemble(settings: Settings, outside: Outside, *, observe: bool = Fals
     upstreams = connect(settings, outside, metrics.observe_call)
     database, clock = outside.database, outside.clock
     verifier = Verifier(settings.signing_secrets())
-    stripe_key = settings.stripe_secret_key.get_secret_value()
-
-    async def verify_once() -> tuple[pin.Environment, Policy]:
-        found = await pin.ask(upstreams.clerk, upstreams.stripe, stripe_key)
-        return await pin.pin(database, found, settings.metadata_key, clock.now())
-
-    async def first_start() -> tuple[pin.Environment, Policy]:
-        for _ in range(_TRIES):
-            try:
-                return await verify_once()
-            except (Unreachable, ServerFailed) as error:
-                _log.warning("keys.not_verified", error=str(error), again_in=1)
-                await asyncio.sleep(1.0)
-        return await verify_once()
-
+    keys = _Keys(settings, database, clock, upstreams)
     known = await database.read(environment.load)
-    pinned, policy = pin.recall(known, settings.metadata_key) or await first_start()
+    pinned, policy = pin.recall(known, settings.metadata_key) or await keys.first_start()
     policy = msgspec.structs.replace(policy, intent_ttl=settings.intent_ttl, quiet=settings.quiet)
-
-    async def verify() -> None:
-        pause = 1.0
-        while True:
-            try:
-                await verify_once()
-                return
-            except UpstreamError as error:
-                _log.warning("keys.not_verified", error=str(error), again_in=pause)
-                await asyncio.sleep(error.retry_after or pause)
-                pause = min(pause * 2, 60.0)
 
     context = Context(
         database=database,
@@ -153,7 +128,7 @@ async def assemble(settings: Settings, outside: Outside, *, observe: bool = Fals
         rules=Rules(policy, observe=observe),
         instance_id=pinned.clerk_instance,
     )
-    supervisor = Supervisor(context, settings.journal_keep, verify)
+    supervisor = Supervisor(context, settings.journal_keep, keys.verify)
     for gate in upstreams.gates.values():
         gate.breaker.recovered = supervisor.recovered
     decoder = Decoder(instance_id=pinned.clerk_instance, link_back_key=settings.link_back_key)
@@ -162,6 +137,43 @@ async def assemble(settings: Settings, outside: Outside, *, observe: bool = Fals
     desk = _desk(token, supervisor, context, upstreams, metrics)
     application = app.build(receiver, settings.webhook_path, desk)
     return Node(supervisor, context, upstreams, application, pinned, token)
+
+
+class _Keys:
+    """Finds out what the keys are of, and compares it with what is pinned."""
+
+    def __init__(self, settings: Settings, database: Database, clock: Clock, upstreams: Upstreams) -> None:
+        self._settings = settings
+        self._database = database
+        self._clock = clock
+        self._upstreams = upstreams
+
+    async def first_start(self) -> tuple[pin.Environment, Policy]:
+        """Ask both sides, and pin the answer."""
+        for _ in range(_TRIES):
+            try:
+                return await self._once()
+            except (Unreachable, ServerFailed) as error:
+                _log.warning("keys.not_verified", error=str(error), again_in=1)
+                await asyncio.sleep(1.0)
+        return await self._once()
+
+    async def verify(self) -> None:
+        """Return when the keys are known to be of the pinned environment, however long that takes."""
+        pause = 1.0
+        while True:
+            try:
+                await self._once()
+                return
+            except UpstreamError as error:
+                _log.warning("keys.not_verified", error=str(error), again_in=pause)
+                await asyncio.sleep(error.retry_after or pause)
+                pause = min(pause * 2, 60.0)
+
+    async def _once(self) -> tuple[pin.Environment, Policy]:
+        stripe_key = self._settings.stripe_secret_key.get_secret_value()
+        found = await pin.ask(self._upstreams.clerk, self._upstreams.stripe, stripe_key)
+        return await pin.pin(self._database, found, self._settings.metadata_key, self._clock.now())
 
 
 def _desk(

@@ -9,7 +9,7 @@ from typing import assert_never
 
 import msgspec
 
-from counterfoil.core.link import Deletion, Doubt, Fields, Lane, Link
+from counterfoil.core.link import Deletion, Doubt, Fields, Lane, Link, ParkReason
 from counterfoil.core.news import (
     Asked,
     CustomerSeen,
@@ -59,7 +59,10 @@ def fold_news(link: Link | None, news: News, since: int, now: int) -> Link | Non
         case Unconfirmed():
             new = base if base.deletion else _doubt(base, Doubt.READ, now)
         case Asked():
-            new = _replace(base, wanted=base.wanted or (news.want and alive), revision=base.revision + 1)
+            asked = _replace(base, wanted=base.wanted or (news.want and alive), revision=base.revision + 1)
+            # Whoever asks about a parked link has mended something, and its news may have been lost.
+            mended = base.parked not in {None, ParkReason.OBSERVED} and base.deletion is Deletion.NONE
+            new = _doubt(asked, Doubt.READ, now) if mended else asked
         case CustomerSeen():
             ours = alive and (news.mark is not None or news.created >= since)
             new = _replace(base, wanted=base.wanted or ours, sighted=True, revision=base.revision + 1)

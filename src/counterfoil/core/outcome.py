@@ -37,10 +37,14 @@ from counterfoil.errors import (
     Paused,
     Rejected,
     ReplayedFailure,
+    ServerFailed,
+    Unreachable,
     UpstreamError,
 )
 
 _replace = msgspec.structs.replace
+_OUTAGE_ATTEMPTS = 7
+"""Failures that count in an outage: a back-off of up to two minutes."""
 _EMAIL_REFUSED = "email_invalid"
 
 
@@ -145,6 +149,11 @@ def fold_failure(
         case Rejected():
             closed = _next_generation(told) if isinstance(step, CreateCustomer) else told
             return closed, Park(ParkReason.REJECTED, _describe(error))
+        case ServerFailed() | Unreachable():
+            # The breaker paces an outage: a link that happened to probe in it must not wait much longer.
+            return _replace(told, attempts=min(link.attempts + 1, _OUTAGE_ATTEMPTS)), Again(
+                after=error.retry_after
+            )
         case _:
             return _replace(told, attempts=link.attempts + 1), Again(after=error.retry_after)
 

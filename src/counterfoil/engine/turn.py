@@ -78,17 +78,7 @@ def conclude(
         took: how long the call took, in milliseconds.
     """
     subject_id = turn.link.subject_id
-    if effect.sent:
-        called = Entry(
-            at=now,
-            kind="call",
-            what=describe(effect.step),
-            subject_id=subject_id,
-            detail={"outcome": effect.outcome},
-            request_id=effect.request_id,
-            ms=took,
-        )
-        journal.append(connection, [called])
+    _write_down(connection, subject_id, effect, now, took)
     if effect.news:
         links.fold_batch(connection, effect.news, rules.policy.since, now)
     if effect.dealt_with is not None:
@@ -104,15 +94,7 @@ def conclude(
             wrote = effect.step.customer_id if isinstance(effect.step, WriteLinkBack) and effect.news else None
             links.disown(connection, subject_id, now, wrote)
         return None
-    inspected = {**turn.inspected, **effect.inspected}
-    inspected.pop(effect.dealt_with or "", None)  # what was seen of it is no longer so
-    following = Turn(
-        link=saved,
-        sightings=links.sightings_of(connection, [subject_id]).get(subject_id, ()),
-        inspected=inspected,
-        read_at=turn.link.revision if effect.read else turn.read_at,
-        wrote_back=turn.wrote_back or type(effect.step).__name__ == "WriteLinkBack",
-    )
+    following = _following(connection, turn, saved, effect)
     if isinstance(ending, Again):
         _again(connection, rules, saved, ending, now)
         return None
@@ -120,6 +102,29 @@ def conclude(
         end(connection, following, ending, now)
         return None
     return advance(connection, rules, following, world, now)
+
+
+def _write_down(connection: Connection, subject_id: str, effect: Effect, now: int, took: int) -> None:
+    if effect.sent:
+        detail = {"outcome": effect.outcome}
+        what, request_id = describe(effect.step), effect.request_id
+        entry = Entry(
+            at=now, kind="call", what=what, subject_id=subject_id, detail=detail, request_id=request_id, ms=took
+        )
+        journal.append(connection, [entry])
+
+
+def _following(connection: Connection, turn: Turn, saved: Link, effect: Effect) -> Turn:
+    """The turn, with what the call has shown."""
+    inspected = {**turn.inspected, **effect.inspected}
+    inspected.pop(effect.dealt_with or "", None)  # what was seen of it is no longer so
+    return Turn(
+        link=saved,
+        sightings=links.sightings_of(connection, [saved.subject_id]).get(saved.subject_id, ()),
+        inspected=inspected,
+        read_at=turn.link.revision if effect.read else turn.read_at,
+        wrote_back=turn.wrote_back or isinstance(effect.step, WriteLinkBack),
+    )
 
 
 def end(connection: Connection, turn: Turn, step: EndStep, now: int) -> None:

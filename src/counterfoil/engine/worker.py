@@ -5,6 +5,7 @@ adoption, the end of a turn) runs inside that same transaction, so a sign-up cos
 """
 
 import asyncio
+import contextlib
 import time
 
 import structlog
@@ -36,6 +37,7 @@ class Worker:
         self._concurrency = concurrency
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._room = asyncio.Event()
         self._stopping = False
         self.settled = 0
         """Turns that ended, for whoever watches."""
@@ -47,23 +49,26 @@ class Worker:
     async def run(self) -> None:
         """Work until `stop`."""
         while not self._stopping:
-            self._wake.clear()
             free = self._concurrency - len(self._tasks)
+            if free <= 0:
+                # News cannot be worked on before a turn ends, so it need not wake us either.
+                self._room.clear()
+                await self._room.wait()
+                continue
+            self._wake.clear()
             try:
-                claimed = await self._claim(free) if free > 0 else 0
+                claimed = await self._claim(free)
+                if claimed < free:
+                    await self._rest()
             except DatabaseUnavailable as error:
                 _log.warning("worker.database", error=str(error))
                 await asyncio.sleep(1.0)
-                continue
-            if claimed == 0 or claimed < free:
-                await self._rest()
-            elif self._tasks:
-                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
     async def stop(self, patience: float) -> None:
         """Claim nothing more, and give what is under way ``patience`` seconds; the rest is picked up later."""
         self._stopping = True
         self._wake.set()
+        self._room.set()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=patience)
             for task in late:
@@ -79,17 +84,12 @@ class Worker:
     async def _rest(self) -> None:
         """Sleep until something is due, or until we are woken."""
         now = self._context.clock.now()
-        try:
-            due = await self._context.database.read(figures.next_due)
-        except DatabaseUnavailable:
-            due = None
+        due = await self._context.database.read(figures.next_due)
         # What is due already and was not claimed is held by nobody we could wait for: a short pause.
         pause = _POLL if due is None else min(max((due - now) / 1000, 0.02), _POLL)
-        waiter = asyncio.create_task(self._wake.wait())
-        try:
-            await asyncio.wait({waiter, *self._tasks}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiter.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._wake.wait()
 
     async def _claim(self, free: int) -> int:
         context = self._context
@@ -115,6 +115,9 @@ class Worker:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        # There is room for another, and this one may be due again soon.
+        self._room.set()
+        self._wake.set()
         self.settled += 1
         if not task.cancelled() and (error := task.exception()) is not None:
             # The lease runs out and the link is claimed again; nothing is lost, but it should not happen.
