@@ -92,7 +92,7 @@ async def _send(context: Context, turn: Turn, step: CallStep, task: Task, ticket
         case CreateCustomer():
             return await _create(context, turn, step, ticket)
         case ClaimCustomer():
-            return await _claim(context, done, step.customer_id, ticket)
+            return await _claim(context, turn, done, step.customer_id, ticket)
         case UpdateCustomer():
             request_id = await stripe.update(step.customer_id, step.changes, ticket)
             return replace(done, request_id=request_id)
@@ -150,10 +150,10 @@ async def _create(context: Context, turn: Turn, step: CreateCustomer, ticket: Ti
     return Effect(step, kept, dealt_with=made.customer_id, outcome=outcome, request_id=made.request_id)
 
 
-async def _claim(context: Context, done: Effect, customer_id: str, ticket: Ticket) -> Effect:
+async def _claim(context: Context, turn: Turn, done: Effect, customer_id: str, ticket: Ticket) -> Effect:
     owner = await context.database.read(lambda connection: links.owner_of(connection, customer_id))
-    if owner not in {None, done.link.subject_id}:
-        kept = replace(done.link, customer_id=None) if done.link.customer_id == customer_id else done.link
-        return replace(done, link=kept, ending=Park(ParkReason.CLAIMED, customer_id), outcome="claimed already")
-    request_id = await context.stripe.claim(customer_id, done.link.subject_id, ticket)
+    if owner not in {None, turn.link.subject_id}:
+        parked = Park(ParkReason.CLAIMED, customer_id)
+        return Effect(done.step, turn.link, ending=parked, sent=False, outcome="claimed already")
+    request_id = await context.stripe.claim(customer_id, turn.link.subject_id, ticket)
     return replace(done, request_id=request_id)
