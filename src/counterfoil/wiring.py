@@ -22,8 +22,9 @@ from counterfoil.engine import pin
 from counterfoil.engine.catch_up import CatchUp
 from counterfoil.engine.clock import Clock, SystemClock
 from counterfoil.engine.context import Context, Rules
+from counterfoil.engine.patience import patiently
 from counterfoil.engine.supervisor import Supervisor, retry_all
-from counterfoil.errors import ConfigurationError, ServerFailed, Unreachable, UpstreamError
+from counterfoil.errors import ConfigurationError, ServerFailed, Unreachable
 from counterfoil.settings import Settings
 from counterfoil.store import environment, figures
 from counterfoil.store.database import Database, ThreadDatabase
@@ -160,15 +161,7 @@ class _Keys:
 
     async def verify(self) -> None:
         """Return when the keys are known to be of the pinned environment, however long that takes."""
-        pause = 1.0
-        while True:
-            try:
-                await self._once()
-                return
-            except UpstreamError as error:
-                _log.warning("keys.not_verified", error=str(error), again_in=pause)
-                await asyncio.sleep(error.retry_after or pause)
-                pause = min(pause * 2, 60.0)
+        await patiently(self._once, "keys.not_verified")
 
     async def _once(self) -> tuple[pin.Environment, Policy]:
         stripe_key = self._settings.stripe_secret_key.get_secret_value()
@@ -186,7 +179,7 @@ def _desk(
 
     async def retry(wanted: app.RetryRequest) -> int:
         if wanted.everything:
-            return await retry_all(context, wanted.reason, supervisor.retry)
+            return await retry_all(context.database, wanted.reason, supervisor.retry)
         return await supervisor.retry(wanted.subjects)
 
     def obstacles() -> Sequence[str]:

@@ -1,7 +1,6 @@
 """``counterfoil demo``: a storm of sign-ups, changes and deletions, with faults, and a verdict on both sides."""
 
 import asyncio
-import signal
 import socket
 import tempfile
 import time
@@ -17,7 +16,7 @@ from rich.table import Table
 
 from counterfoil.cli.output import Exit, JsonOption, configure_logging, explained, print_json, screen
 from counterfoil.cli.sandbox import environment
-from counterfoil.cli.serve import run, serving
+from counterfoil.cli.serve import run, serving, told_to_stop
 from counterfoil.sandbox.clerk import ClerkSettings
 from counterfoil.sandbox.courier import Courier
 from counterfoil.sandbox.faults import Faults
@@ -119,7 +118,7 @@ async def _demo(users: int, seed: int, *, leave: bool, quiet: bool) -> tuple[Ver
             _print_verdict(verdict, play)
             if not leave:
                 screen.print("\n[dim]Ctrl-C ends the demo. `counterfoil demo --exit` ends by itself.[/]")
-                await _until_interrupted()
+                await told_to_stop().wait()
     return verdict, play
 
 
@@ -182,14 +181,6 @@ async def _watch(play: Play, node: Node, live: Live) -> None:
         play.backlog = await node.context.database.read(figures.backlog)
         live.update(_table(play))
         await asyncio.sleep(0.25)
-
-
-async def _until_interrupted() -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
 
 
 def _calls(play: Play) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import aiohttp
@@ -13,13 +14,11 @@ from counterfoil.cli.opened import reading
 from counterfoil.cli.output import JsonOption, explained, print_json, screen
 from counterfoil.core.link import ParkReason
 from counterfoil.core.subject import user_id
-from counterfoil.engine.supervisor import ask_again
+from counterfoil.engine.supervisor import ask_again, retry_all
 from counterfoil.errors import DatabaseBusy
 from counterfoil.settings import database_url
-from counterfoil.store import environment, figures
+from counterfoil.store import environment
 from counterfoil.store.ownership import Holder, Ownership, holder
-
-_PAGE = 500
 
 
 def retry(
@@ -52,17 +51,11 @@ async def _retry(url: str, subjects: list[str], reason: str) -> int:
         async with reading(url) as database:
             now = time.time_ns() // 1_000_000
             since = int((await database.read(environment.load)).get("since", "0"))
-            if subjects:
-                return await database.write(lambda connection: ask_again(connection, subjects, since, now))
-            count, after = 0, ""
-            while page := await database.read(
-                lambda connection, after=after: figures.parked_ids(connection, reason, after, _PAGE)  # type: ignore[misc]
-            ):
-                count += await database.write(
-                    lambda connection, page=page: ask_again(connection, page, since, now)  # type: ignore[misc]
-                )
-                after = page[-1]
-            return count
+
+            async def ask(wanted: Sequence[str]) -> int:
+                return await database.write(lambda connection: ask_again(connection, wanted, since, now))
+
+            return await ask(subjects) if subjects else await retry_all(database, reason, ask)
 
 
 async def _ask(owner: Holder, subjects: list[str], reason: str) -> int:

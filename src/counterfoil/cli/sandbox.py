@@ -1,13 +1,11 @@
 """``counterfoil sandbox``: Clerk, Stripe and Svix, played on this machine."""
 
-import asyncio
-import signal
 from typing import Annotated
 
 import typer
 
 from counterfoil.cli.output import explained, screen
-from counterfoil.cli.serve import run
+from counterfoil.cli.serve import run, told_to_stop
 from counterfoil.sandbox.courier import Courier
 from counterfoil.sandbox.http import serve as serve_sandbox
 from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
@@ -34,9 +32,7 @@ def sandbox(
 
 
 async def _play(settings: SandboxSettings, port: int, webhook: str) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = told_to_stop()
     world = Sandbox(settings)
     async with serve_sandbox(world, port) as base, Courier(world.svix, webhook):
         screen.print("[bold]The sandbox is running.[/] In another terminal:\n")

@@ -24,7 +24,6 @@ from counterfoil.wiring import Node, Outside, assemble, real_world
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
-_STOP = (signal.SIGTERM, signal.SIGINT)
 
 
 def serve(
@@ -46,11 +45,16 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return runner.run(work)
 
 
-async def _serve(settings: Settings, *, observe: bool) -> None:
+def told_to_stop() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set, from now on."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in _STOP:
-        loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _serve(settings: Settings, *, observe: bool) -> None:
+    stop = told_to_stop()
     with Ownership(settings.database_url) as ownership:
         async with real_world(settings) as outside, serving(settings, outside, observe=observe) as node:
             ownership.publish(f"http://{_reachable(settings.host)}:{settings.port}", node.token)

@@ -16,7 +16,8 @@ from counterfoil.core.policy import MINUTE, Policy
 from counterfoil.core.step import World
 from counterfoil.core.subject import user_id
 from counterfoil.engine.clock import Clock
-from counterfoil.errors import BadSubject, NotFound, UpstreamError
+from counterfoil.engine.patience import patiently
+from counterfoil.errors import BadSubject, NotFound
 from counterfoil.store import environment, links
 from counterfoil.store.database import Database
 from counterfoil.upstream.gate import BULK, LIVE, Ticket
@@ -61,14 +62,7 @@ class CatchUp:
 
     async def first(self) -> None:
         """The scan at the start, tried until it ends: nothing is created before."""
-        pause = 1.0
-        while not self.complete:
-            try:
-                await self._shared(BULK)
-            except UpstreamError as error:
-                _log.warning("catch_up.failed", error=str(error), again_in=pause)
-                await asyncio.sleep(error.retry_after or pause)
-                pause = min(pause * 2, 60.0)
+        await patiently(lambda: self._shared(BULK), "catch_up.failed")
 
     async def reach(self, until: int, patience: float) -> bool:
         """Scan until ``seen_to`` is past ``until`` (Stripe's time, ms).

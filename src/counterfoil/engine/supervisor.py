@@ -17,6 +17,7 @@ from counterfoil.engine.sweep import Sweeper
 from counterfoil.engine.worker import Worker
 from counterfoil.errors import DatabaseUnavailable
 from counterfoil.store import figures, journal, links
+from counterfoil.store.database import Database
 from counterfoil.store.journal import Entry
 
 GRACE = 20.0
@@ -117,7 +118,7 @@ class Supervisor:
 
     async def _unobserve(self) -> None:
         """What was only observed until now is to be done."""
-        await retry_all(self._context, ParkReason.OBSERVED, self.retry)
+        await retry_all(self._context.database, ParkReason.OBSERVED, self.retry)
 
     async def _commit(self, batch: Sequence[Taken]) -> None:
         now, since = self._context.clock.now(), self._context.rules.policy.since
@@ -149,11 +150,11 @@ def ask_again(connection: Connection, subject_ids: Sequence[str], since: int, no
     return len(known)
 
 
-async def retry_all(context: Context, reason: str, retry: Callable[[Sequence[str]], Awaitable[int]]) -> int:
+async def retry_all(database: Database, reason: str, retry: Callable[[Sequence[str]], Awaitable[int]]) -> int:
     """Have all links parked for ``reason`` ("" for any) looked at again; returns how many."""
     after, count = "", 0
     while True:
-        page = await context.database.read(
+        page = await database.read(
             lambda connection, after=after: figures.parked_ids(connection, reason, after, _PAGE)  # type: ignore[misc]
         )
         if not page:

@@ -39,8 +39,6 @@ class Worker:
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._stopping = False
-        self.settled = 0
-        """Turns that ended, for whoever watches."""
 
     def wake(self) -> None:
         """There may be something due."""
@@ -75,12 +73,6 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def drain(self) -> None:
-        """Work until nothing is due now: for a command that runs alone."""
-        while await self._claim(self._concurrency) or self._tasks:
-            if self._tasks:
-                await asyncio.wait(self._tasks)
-
     async def _rest(self) -> None:
         """Sleep until something is due, or until we are woken."""
         now = self._context.clock.now()
@@ -105,12 +97,10 @@ class Worker:
 
         begun = await context.database.write(job)
         for lane, following in begun:
-            if following is None:
-                self.settled += 1
-                continue
-            task = asyncio.create_task(self._reconcile(following, Task(lane, deadline, context.clock)))
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+            if following is not None:
+                task = asyncio.create_task(self._reconcile(following, Task(lane, deadline, context.clock)))
+                self._tasks.add(task)
+                task.add_done_callback(self._ended)
         return len(begun)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -118,7 +108,6 @@ class Worker:
         # There is room for another, and this one may be due again soon.
         self._room.set()
         self._wake.set()
-        self.settled += 1
         if not task.cancelled() and (error := task.exception()) is not None:
             # The lease runs out and the link is claimed again; nothing is lost, but it should not happen.
             _log.error("worker.turn_failed", exc_info=error)

@@ -5,13 +5,12 @@ other's, so that news and work need no lock between them.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, bindparam, text
 
 from counterfoil.core.fold import fold_news
-from counterfoil.core.link import Link, Sighting
+from counterfoil.core.link import Doubt, Link, Sighting
 from counterfoil.core.news import CustomerSeen, News
 from counterfoil.store.rows import (
     COLUMN_LIST,
@@ -94,7 +93,7 @@ _DISOWN = text(
 _RECLAIM = text("UPDATE links SET due_at = :at WHERE held > 0 AND due_at > :at")
 _HASTEN = text(
     "UPDATE links SET due_at = :now WHERE dirty_at IS NOT NULL AND held = 0 AND parked IS NULL"
-    " AND due_at > :now AND must_confirm <> 3"
+    " AND due_at > :now AND must_confirm <> :read"
 )
 _OWNER = text("SELECT subject_id FROM links WHERE customer_id = :customer_id")
 
@@ -121,16 +120,13 @@ def _fold_chunk(connection: Connection, news: Sequence[News], since: int, now: i
     ids = sorted({each.subject_id for each in news})
     before = _lock(connection, ids)
     after: dict[str, Link | None] = {key: link if link.revision else None for key, link in before.items()}
-    found: list[dict[str, Any]] = []
     for each in news:
         link = after.get(each.subject_id)
         if isinstance(each, CustomerSeen):
             if link is not None and link.customer_id == each.customer_id:
                 continue
-            sighting = msgspec.structs.asdict(each)
-            if connection.execute(_SIGHT, sighting).rowcount == 0:
+            if connection.execute(_SIGHT, msgspec.structs.asdict(each)).rowcount == 0:
                 continue
-            found.append(sighting)
         after[each.subject_id] = fold_news(link, each, since, now)
     changed = [
         to_intake_row(link) for key, link in after.items() if link is not None and link is not before.get(key)
@@ -249,7 +245,7 @@ def hasten(connection: Connection, now: int) -> int:
 
     Those that wait for the second of two reads (`Doubt.READ`) wait for time to pass, and go on doing so.
     """
-    return connection.execute(_HASTEN, {"now": now}).rowcount
+    return connection.execute(_HASTEN, {"now": now, "read": int(Doubt.READ)}).rowcount
 
 
 def owner_of(connection: Connection, customer_id: str) -> str | None:
