@@ -47,7 +47,7 @@ async def _kill_and_restart(serve: Serve) -> None:
 
 def _unsettled(folder: Path) -> int:
     with sqlite3.connect(f"file:{folder / 'counterfoil.db'}?mode=ro", uri=True) as connection:
-        return int(connection.execute("SELECT COUNT(*) FROM links WHERE dirty_at IS NOT NULL").fetchone()[0])
+        return int(connection.execute("SELECT COUNT(*) FROM link_rows WHERE dirty_at IS NOT NULL").fetchone()[0])
 
 
 async def _settled(sandbox: Sandbox, folder: Path) -> None:
@@ -86,5 +86,5 @@ async def test_thirty_kills_in_a_storm_lose_nothing_and_double_nothing(tmp_path:
     assert verdict.clean, verdict.as_json()
     accepted = {user.id for user in sandbox.clerk.live_users()}
     with sqlite3.connect(tmp_path / "counterfoil.db") as connection:
-        known = {row[0] for row in connection.execute("SELECT subject_id FROM links WHERE deleted_at IS NULL")}
+        known = {row[0] for row in connection.execute("SELECT subject_id FROM link_rows WHERE deleted_at IS NULL")}
     assert accepted == known

@@ -24,7 +24,7 @@ from tests.acceptance.node import Serve, free_port
 from tests.cli.support import COMMAND, Ended, bare, beside, keys, pinned, process, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-LINK = "SELECT dirty_at IS NULL AND customer_id IS NOT NULL FROM links WHERE subject_id = ?"
+LINK = "SELECT dirty_at IS NULL AND customer_id IS NOT NULL FROM link_rows WHERE subject_id = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Standing:
         await until(lambda: self.asks(LINK, user))
 
     async def parked(self, user: str) -> None:
-        await until(lambda: self.asks("SELECT parked IS NOT NULL FROM links WHERE subject_id = ?", user))
+        await until(lambda: self.asks("SELECT parked IS NOT NULL FROM link_rows WHERE subject_id = ?", user))
 
     def sign_up(self, name: str) -> str:
         return self.sandbox.clerk.create_user(time.time(), email=f"{name}@example.com", first_name=name.title())

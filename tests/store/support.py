@@ -14,7 +14,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 NOW = 1_790_000_000_000
 SINCE = NOW - 1_000_000
 LEASE_END = NOW + 120_000
-_PUT = text(f"INSERT INTO links ({COLUMN_LIST}) VALUES ({', '.join(f':{name}' for name in COLUMNS)})")
+_PUT = text(f"INSERT INTO link_rows ({COLUMN_LIST}) VALUES ({', '.join(f':{name}' for name in COLUMNS)})")
 
 
 def put(connection: Connection, *made: Link) -> None:

@@ -290,7 +290,7 @@ def test_asking_again_makes_a_parked_link_due(connection: Connection) -> None:
 
 def test_intakes_row_has_every_column_at_its_place(connection: Connection) -> None:
     links.fold_batch(connection, [event("user_a", link_back="cus_9")], SINCE, NOW)
-    row = connection.exec_driver_sql("SELECT * FROM links").mappings().one()
+    row = connection.exec_driver_sql("SELECT * FROM link_rows").mappings().one()
     assert (row["link_back"], row["wanted"], row["sighted"], row["lane"]) == ("cus_9", 1, 0, 0)
     assert row["source_version"] == NOW
     assert to_link([row[name] for name in Link.__struct_fields__]) == got(connection, "user_a")

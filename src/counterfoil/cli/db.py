@@ -55,7 +55,7 @@ def check(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
             )
 
 
-async def _upgrade(url: str) -> tuple[str | None, str | None]:
+async def _upgrade(url: str) -> tuple[str | None, str]:
     database = InlineDatabase(url)
     try:
         before, needed = await database.read(versions)
@@ -65,7 +65,7 @@ async def _upgrade(url: str) -> tuple[str | None, str | None]:
         await database.close()
 
 
-async def _check(url: str) -> tuple[str | None, str | None, str]:
+async def _check(url: str) -> tuple[str | None, str, str]:
     database = InlineDatabase(url)
     try:
         now, needed = await database.read(versions)

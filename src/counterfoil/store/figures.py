@@ -10,26 +10,27 @@ from counterfoil.store.rows import COLUMN_LIST, to_link
 
 _COUNTS = text(
     "SELECT COUNT(*) AS links, COUNT(deleted_at) AS deleted, COUNT(customer_id) AS linked,"
-    " COUNT(refused_email) AS flagged FROM links"
+    " COUNT(refused_email) AS flagged FROM link_rows"
 )
 _UNREADABLE = text("SELECT COUNT(*) FROM journal WHERE subject_id IS NULL AND kind = 'unreadable'")
-_DIRTY = text("SELECT COUNT(*) AS unsettled, MIN(dirty_at) AS oldest FROM links WHERE dirty_at IS NOT NULL")
+_DIRTY = text("SELECT COUNT(*) AS unsettled, MIN(dirty_at) AS oldest FROM link_rows WHERE dirty_at IS NOT NULL")
 _PARKED = text(
-    "SELECT parked, COUNT(*) AS parked_links FROM links WHERE parked IS NOT NULL GROUP BY parked ORDER BY parked"
+    "SELECT parked, COUNT(*) AS parked_links FROM link_rows WHERE parked IS NOT NULL"
+    " GROUP BY parked ORDER BY parked"
 )
 _PARKED_IDS = text(
-    "SELECT subject_id FROM links WHERE parked IS NOT NULL AND (:reason = '' OR parked = :reason)"
+    "SELECT subject_id FROM link_rows WHERE parked IS NOT NULL AND (:reason = '' OR parked = :reason)"
     " AND subject_id > :after ORDER BY subject_id LIMIT :limit"
 )
-_NEXT_DUE = text("SELECT MIN(due_at) FROM links WHERE due_at IS NOT NULL")
+_NEXT_DUE = text("SELECT MIN(due_at) FROM link_rows WHERE due_at IS NOT NULL")
 _UNWALKED = text(
-    f"SELECT {COLUMN_LIST} FROM links"  # noqa: S608 - our own column names
+    f"SELECT {COLUMN_LIST} FROM link_rows"  # noqa: S608 - our own column names
     " WHERE walked < :walk AND deleted_at IS NULL AND source_version < :started"
     # Customers of users who were gone before our first start are for the audit, not for us.
     " AND (wanted = 1 OR walked > 0 OR source_version > 0)"
     " AND subject_id > :after ORDER BY subject_id LIMIT :limit"
 )
-_WALKED = text("UPDATE links SET walked = :walk WHERE subject_id = :subject_id")
+_WALKED = text("UPDATE link_rows SET walked = :walk WHERE subject_id = :subject_id")
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,22 +31,22 @@ def _assign(names: Iterable[str]) -> str:
 
 
 # The statements are made of this module's own column names and of bound parameters.
-_SELECT_ONE = text(f"SELECT {COLUMN_LIST} FROM links WHERE subject_id = :subject_id")  # noqa: S608
+_SELECT_ONE = text(f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = :subject_id")  # noqa: S608
 # One parameter for all ids: the statement is the same for every batch.
 _SELECT_HERE = text(
-    f"SELECT {COLUMN_LIST} FROM links WHERE subject_id IN (SELECT value FROM json_each(:ids))"  # noqa: S608
+    f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id IN (SELECT value FROM json_each(:ids))"  # noqa: S608
 )
 # PostgreSQL: rows are locked in one order by everybody, so that two nodes cannot wait for each other.
 _SELECT_LOCKED = text(
-    f"SELECT {COLUMN_LIST} FROM links WHERE subject_id = ANY(:ids) ORDER BY subject_id FOR UPDATE"  # noqa: S608
+    f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = ANY(:ids) ORDER BY subject_id FOR UPDATE"  # noqa: S608
 )
-_BLANK = text("INSERT INTO links (subject_id) VALUES (:subject_id) ON CONFLICT (subject_id) DO NOTHING")
+_BLANK = text("INSERT INTO link_rows (subject_id) VALUES (:subject_id) ON CONFLICT (subject_id) DO NOTHING")
 _FOLDED = ", ".join(f"{name} = excluded.{name}" for name in INTAKE_COLUMNS[1:])
 _FOLD = (
-    f"INSERT INTO links ({', '.join(INTAKE_COLUMNS)}) VALUES ({{values}})"  # noqa: S608
+    f"INSERT INTO link_rows ({', '.join(INTAKE_COLUMNS)}) VALUES ({{values}})"  # noqa: S608
     f" ON CONFLICT (subject_id) DO UPDATE SET {_FOLDED}"
 )
-_DROP = text("DELETE FROM links WHERE subject_id = :subject_id AND customer_id IS NULL AND intent_key IS NULL")
+_DROP = text("DELETE FROM link_rows WHERE subject_id = :subject_id AND customer_id IS NULL AND intent_key IS NULL")
 _SIGHT = text(
     "INSERT INTO sightings (customer_id, subject_id, created, mark)"
     " VALUES (:customer_id, :subject_id, :created, :mark)"
@@ -59,9 +59,9 @@ _SIGHTED = text(
 ).bindparams(bindparam("ids", expanding=True))
 _UNSIGHT = text("DELETE FROM sightings WHERE customer_id = :customer_id")
 _CLAIM = """
-    UPDATE links SET lease = lease + 1, held = held + 1, due_at = :lease_end,
+    UPDATE link_rows SET lease = lease + 1, held = held + 1, due_at = :lease_end,
            applied = CASE WHEN held > 0 THEN NULL ELSE applied END
-     WHERE subject_id IN (SELECT subject_id FROM links WHERE lane = :lane AND due_at <= :now
+     WHERE subject_id IN (SELECT subject_id FROM link_rows WHERE lane = :lane AND due_at <= :now
                            ORDER BY due_at LIMIT :limit {lock})
  RETURNING {columns}
 """
@@ -69,33 +69,33 @@ _CLAIM = """
 _CLAIM_HERE = text(_CLAIM.format(columns=COLUMN_LIST, lock=""))
 _CLAIM_SHARED = text(_CLAIM.format(columns=COLUMN_LIST, lock="FOR UPDATE SKIP LOCKED"))
 _SAVE = text(
-    f"UPDATE links SET {_assign(WORKER_COLUMNS)} WHERE subject_id = :subject_id AND lease = :lease"  # noqa: S608
+    f"UPDATE link_rows SET {_assign(WORKER_COLUMNS)} WHERE subject_id = :subject_id AND lease = :lease"  # noqa: S608
     f" RETURNING {COLUMN_LIST}"
 )
 # No intent is ever committed after the tombstone.
 _OPEN_INTENT = text(
-    f"UPDATE links SET {_assign(WORKER_COLUMNS)} WHERE subject_id = :subject_id AND lease = :lease"  # noqa: S608
+    f"UPDATE link_rows SET {_assign(WORKER_COLUMNS)} WHERE subject_id = :subject_id AND lease = :lease"  # noqa: S608
     f" AND deleted_at IS NULL RETURNING {COLUMN_LIST}"
 )
 # News that came during the turn (another revision) makes the link due at once instead.
 _RELEASE = text(
-    f"UPDATE links SET {_assign(WORKER_COLUMNS)}, held = 0,"  # noqa: S608
+    f"UPDATE link_rows SET {_assign(WORKER_COLUMNS)}, held = 0,"  # noqa: S608
     " due_at = CASE WHEN revision = :revision THEN CAST(:next_due AS BIGINT) ELSE :now END,"
     " dirty_at = CASE WHEN revision = :revision AND :clean = 1 THEN NULL ELSE dirty_at END,"
     " lane = CASE WHEN revision = :revision AND :clean = 1 THEN 0 ELSE lane END"
     f" WHERE subject_id = :subject_id AND lease = :lease RETURNING {COLUMN_LIST}"
 )
 _DISOWN = text(
-    "UPDATE links SET applied = NULL, revision = revision + 1, dirty_at = COALESCE(dirty_at, :now),"
+    "UPDATE link_rows SET applied = NULL, revision = revision + 1, dirty_at = COALESCE(dirty_at, :now),"
     " written_back = COALESCE(CAST(:written_back AS TEXT), written_back),"
     " due_at = CASE WHEN held > 0 THEN due_at ELSE :now END WHERE subject_id = :subject_id"
 )
-_RECLAIM = text("UPDATE links SET due_at = :at WHERE held > 0 AND due_at > :at")
+_RECLAIM = text("UPDATE link_rows SET due_at = :at WHERE held > 0 AND due_at > :at")
 _HASTEN = text(
-    "UPDATE links SET due_at = :now WHERE dirty_at IS NOT NULL AND held = 0 AND parked IS NULL"
+    "UPDATE link_rows SET due_at = :now WHERE dirty_at IS NOT NULL AND held = 0 AND parked IS NULL"
     " AND due_at > :now AND must_confirm <> :read"
 )
-_OWNER = text("SELECT subject_id FROM links WHERE customer_id = :customer_id")
+_OWNER = text("SELECT subject_id FROM link_rows WHERE customer_id = :customer_id")
 
 
 def fold_batch(connection: Connection, news: Sequence[News], since: int, now: int) -> list[str]:

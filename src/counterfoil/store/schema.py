@@ -17,8 +17,8 @@ metadata = MetaData()
 
 _DUE = text("due_at IS NOT NULL")
 
-links = Table(
-    "links",
+link_rows = Table(
+    "link_rows",
     metadata,
     # intake
     Column("subject_id", Text, primary_key=True),

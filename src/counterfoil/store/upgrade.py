@@ -11,10 +11,9 @@ from sqlalchemy import Connection, text
 _LOCK = 0x63663031  # "cf01": nodes that start together migrate one after the other
 
 
-def _config(connection: Connection) -> Config:
+def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
     return config
 
 
@@ -22,10 +21,18 @@ def upgrade(connection: Connection) -> None:
     """Run the migrations that are missing, in the caller's transaction."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-    command.upgrade(_config(connection), "head")
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
-def versions(connection: Connection) -> tuple[str | None, str | None]:
+def needed() -> str:
+    """The version of the schema that this release needs."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None, "there is always a migration"
+    return head
+
+
+def versions(connection: Connection) -> tuple[str | None, str]:
     """The schema's version, and the one that this release needs."""
-    script = ScriptDirectory.from_config(_config(connection))
-    return MigrationContext.configure(connection).get_current_revision(), script.get_current_head()
+    return MigrationContext.configure(connection).get_current_revision(), needed()
