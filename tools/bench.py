@@ -241,7 +241,7 @@ async def memory(board: Board, folder: Path) -> None:
         linked, walked, end = 0, None, time.monotonic() + 600
         while (linked < LINKS or walked is None) and time.monotonic() < end:
             await asyncio.sleep(1.0)
-            linked = connection.execute("SELECT COUNT(*) FROM link_rows WHERE customer_id IS NOT NULL").fetchone()[0]
+            linked = connection.execute("SELECT COUNT(customer_id) FROM link_rows").fetchone()[0]
             walked = connection.execute("SELECT value FROM environment WHERE key = 'walk_ended'").fetchone()
         connection.close()
         peak = _peak_mb(node)
