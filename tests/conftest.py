@@ -1,8 +1,13 @@
 """Fixtures for all tests."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from counterfoil.sandbox import Sandbox
+from tests import postgresql as on_postgresql
+from tests.databases import KINDS, Home, PostgresqlHome, SqliteHome, migrate
 
 
 @pytest.fixture
@@ -11,3 +16,31 @@ def sandbox() -> Sandbox:
     sandbox = Sandbox()
     sandbox.lift_limits()
     return sandbox
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[on_postgresql.Server]:
+    """One server for all tests of this process."""
+    with on_postgresql.server() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that was migrated once."""
+    file = tmp_path_factory.mktemp("template") / "counterfoil.db"
+    migrate(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(params=KINDS)
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
+    """Where this test's databases are: each test runs on both kinds."""
+    if request.param == "sqlite":
+        yield SqliteHome(tmp_path, request.getfixturevalue("sqlite_template"))
+        return
+    made = PostgresqlHome(request.getfixturevalue("postgresql"))
+    try:
+        yield made
+    finally:
+        made.close()

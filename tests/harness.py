@@ -1,14 +1,13 @@
 """A whole world in one process on virtual time: the sandbox's state, the real node, no sockets, no sleeps.
 
-The network is replaced at the transport; the database is SQLite in a temporary folder, run inline.
+The network is replaced at the transport; the database is a real one of either kind, run inline.
 """
 
 import asyncio
 import inspect
 import random
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from counterfoil.store import figures, journal, links
 from counterfoil.store.database import InlineDatabase
 from counterfoil.store.upgrade import upgrade
 from counterfoil.wiring import Node, Outside, assemble
+from tests.databases import Home
 
 START = 1_790_000_000.0
 """Virtual time begins here (Unix seconds)."""
@@ -89,13 +89,13 @@ class Freeze:
 class World:
     """The sandbox, one database, and the nodes on it."""
 
-    def __init__(self, folder: Path, sandbox: Sandbox) -> None:
+    def __init__(self, folder: Path, home: Home, sandbox: Sandbox) -> None:
         self.folder = folder
+        self.home = home
         self.sandbox = sandbox
         self.loop = asyncio.get_running_loop()
         self.clock = VirtualClock()
-        self._file = folder / "counterfoil.db"
-        self.url = f"sqlite:///{self._file}"
+        self.url = home.migrated()
         self.nodes: list[Node] = []
         self._freezes: list[Freeze] = []
         self._called = asyncio.Event()
@@ -294,28 +294,23 @@ class World:
         await self.crash(self.nodes[-1])
         return await self.start(**more)
 
-    def copy_database(self) -> Path:
-        """A backup, taken while it is in use."""
-        copy = self.folder / f"copy-{self.loop.time()}.db"
-        with closing(sqlite3.connect(self._file)) as source, closing(sqlite3.connect(copy)) as target:
-            source.backup(target)
-        return copy
+    async def copy_database(self) -> str:
+        """A backup, taken while nodes use it: its URL."""
+        await self.database.close()  # it opens again by itself
+        return self.home.copy(self.url)
 
-    async def put_back(self, copy: Path | None) -> None:
+    async def put_back(self, copy: str | None) -> None:
         """Restore a backup; ``None``: begin with an empty database. No node may run."""
         assert not self.nodes
         await self.database.close()
-        for suffix in ("", "-wal", "-shm"):
-            self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
-        if copy is not None:
-            self._file.write_bytes(copy.read_bytes())
+        self.url = self.home.empty() if copy is None else self.home.copy(copy)
         self.database = InlineDatabase(self.url)
 
 
 @asynccontextmanager
-async def world(folder: Path, settings: SandboxSettings | None = None) -> AsyncIterator[World]:
+async def world(folder: Path, home: Home, settings: SandboxSettings | None = None) -> AsyncIterator[World]:
     """A world that tidies up after itself."""
-    made = World(folder, Sandbox(settings))
+    made = World(folder, home, Sandbox(settings))
     try:
         yield made
     finally:
@@ -341,19 +336,21 @@ def scenario_in(settings: SandboxSettings | None) -> Callable[[Test], Callable[.
     """As `scenario`, in a world of these settings."""
 
     def decorate(test: Test) -> Callable[..., None]:
-        async def play(folder: Path, given: dict[str, Any]) -> None:
-            async with world(folder, settings) as made:
+        async def play(folder: Path, home: Home, given: dict[str, Any]) -> None:
+            async with world(folder, home, settings) as made:
                 await test(made, **given)
 
-        def run(tmp_path: Path, **given: Any) -> None:
+        def run(tmp_path: Path, home: Home, **given: Any) -> None:
             random.seed(0)  # jitter: the same play each time
             with asyncio.Runner(loop_factory=_new_loop) as runner:
-                runner.run(play(tmp_path, given))
+                runner.run(play(tmp_path, home, given))
 
         # pytest reads the parameters from the signature.
-        first = inspect.Parameter("tmp_path", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        fixtures = [
+            inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("tmp_path", "home")
+        ]
         _, *others = inspect.signature(test).parameters.values()
-        run.__signature__ = inspect.Signature([first, *others])  # type: ignore[attr-defined]
+        run.__signature__ = inspect.Signature([*fixtures, *others])  # type: ignore[attr-defined]
         run.__name__ = getattr(test, "__name__", "scenario")
         run.__doc__ = test.__doc__
         return run

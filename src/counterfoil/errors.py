@@ -8,6 +8,7 @@ CounterfoilError
 │   └── WebhookUnreadable   properly signed, but not a body that we can read: kept and parked
 ├── IntakeFull              the queue is full, or the database cannot be written: 503
 ├── DatabaseBusy            another process owns the database
+├── DatabaseUnavailable     the database cannot be read or written now
 ├── DatabaseOutdated        the schema is not the one this release needs
 └── UpstreamError           a call to Clerk or Stripe did not succeed
     ├── Unreachable         no answer: time-out, refused or cut connection (may have taken effect)
@@ -56,7 +57,10 @@ class DatabaseBusy(CounterfoilError):
 
 
 class DatabaseUnavailable(CounterfoilError):
-    """The database cannot be read or written now; nothing of the work was kept."""
+    """The database cannot be read or written now.
+
+    Nothing of the work was kept; or, where the connection was lost while it was being committed, nobody knows.
+    """
 
 
 class DatabaseOutdated(CounterfoilError):

@@ -186,7 +186,7 @@ async def test_a_customer_deleted_in_stripe_is_made_again_when_its_user_changes(
 async def test_a_replayed_creation_of_a_customer_deleted_since_is_not_believed(world: World) -> None:
     """A database restored from before the creation tries its generation again, within the key's day."""
     await world.start()
-    backup = world.copy_database()
+    backup = await world.copy_database()
     user = world.sign_up()
     await world.settle()
     dead = world.customer_of(user).id

@@ -102,7 +102,7 @@ async def test_a_database_restored_from_before_the_storm_converges_without_a_sec
     for at, action in Storm(seed=1, sign_ups=80, seconds=800.0, deletions=20):
         await world.run(began + at - world.loop.time())
         if backup is None and at > 200.0:
-            backup = world.copy_database()
+            backup = await world.copy_database()
         player.play(world.time(), action)
     await world.settle()
     await world.crash(world.nodes[0])
@@ -126,7 +126,7 @@ async def test_a_database_restored_a_week_later_does_not_bring_back_who_left(wor
     await world.start()
     user = world.sign_up()
     await world.settle()
-    backup = world.copy_database()
+    backup = await world.copy_database()
     world.sandbox.clerk.delete_user(world.time(), user)
     await world.settle()
     await world.crash(world.nodes[0])

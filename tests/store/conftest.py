@@ -1,26 +1,30 @@
-"""Databases in a temporary folder."""
+"""One conformance suite: every test that takes one of these runs on SQLite and on PostgreSQL."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
 
-from counterfoil.store.database import connect
-from counterfoil.store.schema import metadata
+from counterfoil.store.engine import connect
+from tests.databases import Home
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    """A database that is not there yet."""
-    return f"sqlite:///{tmp_path / 'counterfoil.db'}"
+def url(home: Home) -> str:
+    """A database without anything."""
+    return home.empty()
 
 
 @pytest.fixture
-def connection(url: str) -> Iterator[Connection]:
-    """A connection inside a transaction, with the tables made."""
-    engine = connect(url)
+def migrated_url(home: Home) -> str:
+    """A database with our schema."""
+    return home.migrated()
+
+
+@pytest.fixture
+def connection(migrated_url: str) -> Iterator[Connection]:
+    """A connection inside a transaction, with the schema made."""
+    engine = connect(migrated_url)
     with engine.begin() as made:
-        metadata.create_all(made)
         yield made
     engine.dispose()

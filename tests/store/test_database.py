@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from counterfoil.errors import ConfigurationError, DatabaseUnavailable
-from counterfoil.store.database import Database, InlineDatabase, ThreadDatabase, connect
+from counterfoil.store.database import Database, InlineDatabase, ThreadDatabase
+from counterfoil.store.engine import connect
 
 KINDS: dict[str, Callable[[str], Database]] = {"inline": InlineDatabase, "thread": ThreadDatabase}
 

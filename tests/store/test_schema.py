@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from counterfoil.core.link import Deletion, Lane, Link, ParkReason
 from counterfoil.store import links
-from counterfoil.store.database import connect
+from counterfoil.store.engine import connect
 from counterfoil.store.rows import COLUMNS, INTAKE_COLUMNS, WORKER_COLUMNS
 from counterfoil.store.schema import metadata
 from counterfoil.store.upgrade import upgrade, versions
@@ -69,10 +69,9 @@ def test_versions_of_an_empty_database(url: str) -> None:
     assert needed is not None
 
 
-def test_the_view_shows_how_each_link_stands_and_no_blank_row(migrated: Connection) -> None:
+def test_the_view_shows_how_each_link_stands(migrated: Connection) -> None:
     put(
         migrated,
-        Link(subject_id="user_blank"),
         Link(subject_id="user_done", revision=1, source_version=NOW, customer_id="cus_1"),
         Link(subject_id="user_gone", revision=2, deleted_at=NOW, deletion=Deletion.SIGNED),
         Link(subject_id="user_new", revision=1, source_version=NOW, dirty_at=NOW, due_at=NOW),

@@ -128,7 +128,7 @@ class Supervisor:
             links.fold_batch(connection, news, since, now)
             journal.append(connection, [_entry(item, now) for item in batch])
 
-        await self._context.database.write(job)
+        await self._context.database.write(job, urgent=True)
 
     async def _prune(self) -> None:
         while True:

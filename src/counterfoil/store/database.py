@@ -1,41 +1,41 @@
 """Who runs the store's functions, and when they commit.
 
-`ThreadDatabase` is what serves: one writer thread that commits all waiting work as one transaction, so
-that one fsync serves many, and one reader thread beside it. `InlineDatabase` runs each job where it is
-called: for a command that runs alone, and for a simulation that must replay.
+`ThreadDatabase` is what serves. On SQLite one writer thread commits all waiting work as one transaction, so
+that one fsync serves many, and one reader thread works beside it. PostgreSQL has many writers and gathers
+their commits itself: there each job is a transaction of its own, on a few connections, and one connection is
+kept for the work that somebody waits for. `InlineDatabase` runs each job where it is called: for a command
+that runs alone, and for a simulation that must replay.
 """
 
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy import Engine
 
-from counterfoil.errors import ConfigurationError, DatabaseUnavailable
-
-T = TypeVar("T")
-Job = Callable[[Connection], T]
+from counterfoil.errors import DatabaseUnavailable
+from counterfoil.store.engine import SCHEMA, Job, T, connect, parse, transact
 
 _BATCH = 1_000
-"""Jobs in one transaction at most."""
+"""SQLite: jobs in one transaction at most."""
+_WRITERS = 3
+"""PostgreSQL: connections for writing, beside the urgent one."""
 
 
 class Database(Protocol):
     """Runs plain functions of a connection."""
 
-    async def write(self, job: Job[T]) -> T:
+    async def write(self, job: Job[T], *, urgent: bool = False) -> T:
         """Run ``job`` in a transaction and return what it returns, once that is on disk.
 
         A job may be run again from the start if the transaction it shared was rolled back, so it has no
-        effect but on the database.
+        effect but on the database. ``urgent``: somebody waits for the answer; it need not wait for other
+        jobs, as far as the database allows.
 
         Raises:
-            DatabaseUnavailable: nothing of the job was kept.
+            DatabaseUnavailable: nothing of the job was kept; or, where the connection was lost while it was
+                being committed, nobody knows.
         """
 
     async def read(self, job: Job[T]) -> T:
@@ -45,71 +45,21 @@ class Database(Protocol):
         """Finish what was handed in, then let the database go."""
 
 
-def connect(url: str) -> Engine:
-    """An engine for ``DATABASE_URL``.
-
-    Raises:
-        ConfigurationError: the URL is not one of SQLite's or PostgreSQL's.
-    """
-    try:
-        parsed = make_url(url)
-    except SQLAlchemyError as error:
-        raise ConfigurationError("DATABASE_URL is not a database URL; try sqlite:///counterfoil.db") from error
-    name = parsed.get_backend_name()
-    if name in {"postgresql", "postgres"}:
-        return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_size=2, max_overflow=0)
-    if name != "sqlite":
-        raise ConfigurationError(f"DATABASE_URL: {name} is not supported; use sqlite:/// or postgresql://")
-    engine = create_engine(
-        parsed.set(drivername="sqlite+pysqlite"),
-        poolclass=StaticPool,
-        connect_args={"check_same_thread": False, "timeout": 5},
-    )
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_immediate)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    # We begin transactions ourselves: the driver's own begin comes too late for BEGIN IMMEDIATE.
-    connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "journal_size_limit=67108864"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_immediate(connection: Connection) -> None:
-    # A writer that begins by reading and upgrades later can fail half-way; this one waits at the start.
-    read_only = connection.get_execution_options().get("read_only", False)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
-
-
 class InlineDatabase:
     """Runs every job where it is called, each in a transaction of its own."""
 
-    def __init__(self, url: str) -> None:
-        self._engine = connect(url)
+    def __init__(self, url: str, schema: str = SCHEMA) -> None:
+        self._engine = connect(url, schema)
+        self._reader = self._engine.execution_options(read_only=True)
 
-    async def write(self, job: Job[T]) -> T:
-        return _alone(self._engine, job)
+    async def write(self, job: Job[T], *, urgent: bool = False) -> T:
+        return transact(self._engine, job)
 
     async def read(self, job: Job[T]) -> T:
-        return _alone(self._engine, job)
+        return transact(self._reader, job)
 
     async def close(self) -> None:
         self._engine.dispose()
-
-
-def _alone(engine: Engine, job: Job[T]) -> T:
-    try:
-        with engine.begin() as connection:
-            return job(connection)
-    except DBAPIError as error:
-        raise _unavailable(error) from error
-
-
-def _unavailable(error: DBAPIError) -> DatabaseUnavailable:
-    # The driver's sentence only: the statement's parameters may hold personal data.
-    return DatabaseUnavailable(f"the database cannot be used: {str(error.orig)[:200]}")
 
 
 class _Waiting:
@@ -134,33 +84,41 @@ class _Waiting:
 
 
 class ThreadDatabase:
-    """One writer thread with group commit, one reader thread beside it."""
+    """Jobs on threads of their own, so that the event loop goes on meanwhile."""
 
-    def __init__(self, url: str) -> None:
-        self._lanes = [_Lane(connect(url), read_only=False), _Lane(connect(url), read_only=True)]
+    def __init__(self, url: str, schema: str = SCHEMA) -> None:
+        if parse(url).get_backend_name() == "sqlite":
+            self._writer = _Lane("database-writer", connect(url), batch=_BATCH)
+            self._urgent = self._writer
+        else:
+            # Work in one transaction would hold row locks for each other, in no order: a deadlock with the
+            # next node's. Each by itself, and whoever locks several rows locks them in their order.
+            self._writer = _Lane("database-writer", connect(url, schema, _WRITERS), threads=_WRITERS)
+            self._urgent = _Lane("database-urgent", connect(url, schema))
+        self._reader = _Lane("database-reader", connect(url, schema).execution_options(read_only=True))
 
-    async def write(self, job: Job[T]) -> T:
-        return await self._lanes[0].run(job)
+    async def write(self, job: Job[T], *, urgent: bool = False) -> T:
+        return await (self._urgent if urgent else self._writer).run(job)
 
     async def read(self, job: Job[T]) -> T:
-        return await self._lanes[1].run(job)
+        return await self._reader.run(job)
 
     async def close(self) -> None:
-        for lane in self._lanes:
+        for lane in (self._urgent, self._writer, self._reader):
             await lane.close()
 
 
 class _Lane:
-    """A thread that owns one connection."""
+    """Threads that take jobs from one queue, ``batch`` of them in one transaction at most."""
 
-    def __init__(self, engine: Engine, *, read_only: bool) -> None:
-        self._engine = engine.execution_options(read_only=read_only)
+    def __init__(self, name: str, engine: Engine, *, threads: int = 1, batch: int = 1) -> None:
+        self._engine = engine
+        self._batch = batch
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(
-            target=self._work, name="database-reader" if read_only else "database-writer", daemon=True
-        )
+        self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for _ in range(threads)]
         self._closed = False
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     async def run(self, job: Job[T]) -> T:
         if self._closed:
@@ -173,8 +131,11 @@ class _Lane:
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._queue.put(None)
-            await asyncio.to_thread(self._thread.join)
+            for _ in self._threads:
+                self._queue.put(None)
+            for thread in self._threads:
+                await asyncio.to_thread(thread.join)
+            self._engine.dispose()
 
     def _work(self) -> None:
         open_ = True
@@ -183,27 +144,27 @@ class _Lane:
             item = self._queue.get()
             while item is not None:
                 batch.append(item)
-                if len(batch) >= _BATCH or self._queue.empty():
+                if len(batch) >= self._batch or self._queue.empty():
                     break
                 item = self._queue.get()
             open_ = item is not None
             if batch:
                 self._run_batch(batch)
                 _tell_all(batch)
-        self._engine.dispose()
 
     def _run_batch(self, batch: list[_Waiting]) -> None:
         """All jobs in one transaction; if one fails, each by itself, so that it spoils only its own."""
         try:
-            with self._engine.begin() as connection:
-                for waiting in batch:
-                    waiting.result = waiting.job(connection)
+            results = transact(self._engine, lambda connection: [each.job(connection) for each in batch])
         except Exception as error:
             if len(batch) == 1:
-                batch[0].error = _unavailable(error) if isinstance(error, DBAPIError) else error
+                batch[0].error = error
                 return
             for waiting in batch:
                 self._run_batch([waiting])
+        else:
+            for waiting, result in zip(batch, results, strict=True):
+                waiting.result = result
 
 
 def _tell_all(batch: list[_Waiting]) -> None:

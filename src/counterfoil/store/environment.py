@@ -19,7 +19,7 @@ def load(connection: Connection) -> dict[str, str]:
 
 def put(connection: Connection, values: Mapping[str, str | None]) -> None:
     """Remember ``values``; ``None`` forgets a key."""
-    for key, value in values.items():
+    for key, value in sorted(values.items()):  # in one order, so that two nodes cannot wait for each other
         if value is None:
             connection.execute(_DELETE, {"key": key})
         else:

@@ -1,7 +1,5 @@
 """Read-only figures about all links: for status, metrics, the walk and retry."""
 
-from typing import Any
-
 import msgspec
 from sqlalchemy import Connection, text
 
@@ -30,7 +28,11 @@ _UNWALKED = text(
     " AND (wanted = 1 OR walked > 0 OR source_version > 0)"
     " AND subject_id > :after ORDER BY subject_id LIMIT :limit"
 )
-_WALKED = text("UPDATE link_rows SET walked = :walk WHERE subject_id = :subject_id")
+_WALKED_HERE = text("UPDATE link_rows SET walked = :walk WHERE subject_id IN (SELECT value FROM json_each(:ids))")
+_WALKED_SHARED = text(
+    "UPDATE link_rows SET walked = :walk WHERE subject_id IN"
+    " (SELECT subject_id FROM link_rows WHERE subject_id = ANY(:ids) ORDER BY subject_id FOR UPDATE)"
+)
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,9 +89,11 @@ def next_due(connection: Connection) -> int | None:
 
 def mark_walked(connection: Connection, subject_ids: list[str], walk: int) -> None:
     """The walk of this number has met these users."""
-    if subject_ids:
-        rows: list[dict[str, Any]] = [{"subject_id": each, "walk": walk} for each in subject_ids]
-        connection.execute(_WALKED, rows)
+    if connection.dialect.name == "sqlite":
+        ids = msgspec.json.encode(subject_ids).decode()
+        connection.execute(_WALKED_HERE, {"walk": walk, "ids": ids})
+    else:
+        connection.execute(_WALKED_SHARED, {"walk": walk, "ids": subject_ids})
 
 
 def unwalked(connection: Connection, walk: int, started: int, after: str, limit: int) -> list[Link]:

@@ -6,21 +6,30 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy import Connection, text
 
-from counterfoil.store.rows import driver_sql
+from counterfoil.store.rows import placeholders
 
 _encode = msgspec.json.Encoder().encode
 Kind = Literal["news", "decision", "call", "result", "note", "unreadable"]
 
-_INSERT = "INSERT INTO journal (at, subject_id, kind, what, detail, request_id, ms, body) VALUES ({values})"
-_COLUMNS = 8
+_COLUMNS = "at, subject_id, kind, what, detail, request_id, ms, body"
+_INSERT_HERE = f"INSERT INTO journal ({_COLUMNS}) VALUES ({placeholders(8)})"  # noqa: S608
+# PostgreSQL takes the entries as they are encoded: JSON, with bytes in base64.
+_INSERT_SHARED = text(
+    f"INSERT INTO journal ({_COLUMNS})"  # noqa: S608
+    " SELECT at, subject_id, kind, what, CAST(detail AS TEXT), request_id, ms, decode(body, 'base64')"
+    " FROM json_to_recordset(CAST(:entries AS JSON)) AS r"
+    " (at BIGINT, subject_id TEXT, kind TEXT, what TEXT, detail JSON, request_id TEXT, ms INTEGER, body TEXT)"
+)
 _STORY = text(
     "SELECT at, subject_id, kind, what, detail, request_id, ms FROM journal"
     " WHERE subject_id = :subject_id ORDER BY id DESC LIMIT :limit"
 )
 # A bounded bite: pruning must never hold the writer for long.
-_PRUNE = text(
-    "DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE at < :before ORDER BY at LIMIT :limit)"
+_PRUNE = (
+    "DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE at < :before ORDER BY at LIMIT :limit{lock})"
 )
+_PRUNE_HERE = text(_PRUNE.format(lock=""))
+_PRUNE_SHARED = text(_PRUNE.format(lock=" FOR UPDATE SKIP LOCKED"))
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,21 +47,25 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 def append(connection: Connection, entries: Sequence[Entry]) -> None:
     """Write entries, in their order."""
-    if entries:
-        rows = [
-            (
-                entry.at,
-                entry.subject_id,
-                entry.kind,
-                entry.what,
-                _encode(entry.detail).decode(),
-                entry.request_id,
-                entry.ms,
-                entry.body,
-            )
-            for entry in entries
-        ]
-        connection.exec_driver_sql(driver_sql(connection.dialect.name, _INSERT, _COLUMNS), rows)
+    if not entries:
+        return
+    if connection.dialect.name != "sqlite":
+        connection.execute(_INSERT_SHARED, {"entries": _encode(entries).decode()})
+        return
+    rows = [
+        (
+            entry.at,
+            entry.subject_id,
+            entry.kind,
+            entry.what,
+            _encode(entry.detail).decode(),
+            entry.request_id,
+            entry.ms,
+            entry.body,
+        )
+        for entry in entries
+    ]
+    connection.exec_driver_sql(_INSERT_HERE, rows)
 
 
 def story(connection: Connection, subject_id: str, limit: int = 500) -> list[Entry]:
@@ -74,4 +87,5 @@ def story(connection: Connection, subject_id: str, limit: int = 500) -> list[Ent
 
 def prune(connection: Connection, before: int, limit: int = 5_000) -> int:
     """Delete up to ``limit`` entries older than ``before``; returns how many went."""
-    return connection.execute(_PRUNE, {"before": before, "limit": limit}).rowcount
+    statement = _PRUNE_HERE if connection.dialect.name == "sqlite" else _PRUNE_SHARED
+    return connection.execute(statement, {"before": before, "limit": limit}).rowcount

@@ -2,25 +2,33 @@
 
 Intake's columns are written only by `fold_batch`, the worker's only by `save`: neither ever writes the
 other's, so that news and work need no lock between them.
+
+Whoever locks several links on PostgreSQL locks them in the order of their ids, or skips those that are
+locked: so two transactions can hardly wait for each other. Where they do, the server ends one of them, and it
+is run again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, text
 
 from counterfoil.core.fold import fold_news
 from counterfoil.core.link import Doubt, Link, Sighting
 from counterfoil.core.news import CustomerSeen, News
 from counterfoil.store.rows import (
     COLUMN_LIST,
+    COLUMNS,
     INTAKE_COLUMNS,
     WORKER_COLUMNS,
-    driver_sql,
+    placeholders,
+    recordset,
     to_intake_row,
     to_link,
+    to_records,
     to_row,
 )
+from counterfoil.store.schema import link_rows
 
 CHUNK = 500
 """Rows a statement names at most (SQLite takes 32,766 parameters, PostgreSQL 65,535)."""
@@ -36,15 +44,24 @@ _SELECT_ONE = text(f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = :sub
 _SELECT_HERE = text(
     f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id IN (SELECT value FROM json_each(:ids))"  # noqa: S608
 )
-# PostgreSQL: rows are locked in one order by everybody, so that two nodes cannot wait for each other.
 _SELECT_LOCKED = text(
     f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = ANY(:ids) ORDER BY subject_id FOR UPDATE"  # noqa: S608
 )
-_BLANK = text("INSERT INTO link_rows (subject_id) VALUES (:subject_id) ON CONFLICT (subject_id) DO NOTHING")
-_FOLDED = ", ".join(f"{name} = excluded.{name}" for name in INTAKE_COLUMNS[1:])
-_FOLD = (
-    f"INSERT INTO link_rows ({', '.join(INTAKE_COLUMNS)}) VALUES ({{values}})"  # noqa: S608
-    f" ON CONFLICT (subject_id) DO UPDATE SET {_FOLDED}"
+_INTAKE_LIST = ", ".join(INTAKE_COLUMNS)
+_EXCLUDED = ", ".join(f"{name} = excluded.{name}" for name in INTAKE_COLUMNS[1:])
+_FOLD_HERE = (
+    f"INSERT INTO link_rows ({_INTAKE_LIST}) VALUES ({placeholders(len(INTAKE_COLUMNS))})"  # noqa: S608
+    f" ON CONFLICT (subject_id) DO UPDATE SET {_EXCLUDED}"
+)
+_RECORDS = recordset(link_rows, INTAKE_COLUMNS)
+# What another node has made meanwhile is not returned: it is there now, and can be locked.
+_ADD_SHARED = text(
+    f"INSERT INTO link_rows ({_INTAKE_LIST}) SELECT {_INTAKE_LIST} FROM {_RECORDS}"  # noqa: S608
+    " ON CONFLICT (subject_id) DO NOTHING RETURNING subject_id"
+)
+_CHANGE_SHARED = text(
+    f"UPDATE link_rows SET {', '.join(f'{name} = r.{name}' for name in INTAKE_COLUMNS[1:])} FROM {_RECORDS}"  # noqa: S608
+    " WHERE link_rows.subject_id = r.subject_id"
 )
 _DROP = text("DELETE FROM link_rows WHERE subject_id = :subject_id AND customer_id IS NULL AND intent_key IS NULL")
 _SIGHT = text(
@@ -54,20 +71,36 @@ _SIGHT = text(
     " ON CONFLICT (customer_id) DO UPDATE SET subject_id = excluded.subject_id"
     " WHERE sightings.subject_id <> excluded.subject_id"
 )
-_SIGHTED = text(
-    "SELECT customer_id, subject_id, created, mark FROM sightings WHERE subject_id IN :ids ORDER BY customer_id"
-).bindparams(bindparam("ids", expanding=True))
+_SIGHTED = (
+    "SELECT customer_id, subject_id, created, mark FROM sightings WHERE subject_id {these} ORDER BY customer_id"
+)
+_SIGHTED_HERE = text(_SIGHTED.format(these="IN (SELECT value FROM json_each(:ids))"))
+_SIGHTED_SHARED = text(_SIGHTED.format(these="= ANY(:ids)"))
 _UNSIGHT = text("DELETE FROM sightings WHERE customer_id = :customer_id")
-_CLAIM = """
-    UPDATE link_rows SET lease = lease + 1, held = held + 1, due_at = :lease_end,
-           applied = CASE WHEN held > 0 THEN NULL ELSE applied END
-     WHERE subject_id IN (SELECT subject_id FROM link_rows WHERE lane = :lane AND due_at <= :now
-                           ORDER BY due_at LIMIT :limit {lock})
- RETURNING {columns}
-"""
 # Whoever takes over a lease that ran out cannot know what the last holder still wrote: applied = NULL.
-_CLAIM_HERE = text(_CLAIM.format(columns=COLUMN_LIST, lock=""))
-_CLAIM_SHARED = text(_CLAIM.format(columns=COLUMN_LIST, lock="FOR UPDATE SKIP LOCKED"))
+_LEASED = (
+    "lease = lease + 1, held = held + 1, due_at = :lease_end,"
+    " applied = CASE WHEN held > 0 THEN NULL ELSE applied END"
+)
+_CLAIM_HERE = text(
+    f"UPDATE link_rows SET {_LEASED} WHERE subject_id IN"  # noqa: S608
+    " (SELECT subject_id FROM link_rows WHERE lane = :lane AND due_at <= :now ORDER BY due_at LIMIT :limit)"
+    f" RETURNING {COLUMN_LIST}"
+)
+_DUE_IN_LANE = (
+    "(SELECT subject_id, lane AS was_in, due_at AS was_due FROM link_rows WHERE lane = {lane} AND due_at <= :now"
+    " ORDER BY due_at LIMIT {limit} FOR UPDATE SKIP LOCKED)"
+)
+_ROOM = "CAST(:limit AS BIGINT) - (SELECT COUNT(*) FROM live)"
+# MATERIALIZED: planned as the inner side of a join, a lane would be read, and locked, again and again.
+_CLAIM_SHARED = text(
+    f"WITH live AS MATERIALIZED {_DUE_IN_LANE.format(lane=0, limit=':limit')},"  # noqa: S608
+    f" bulk AS MATERIALIZED {_DUE_IN_LANE.format(lane=1, limit=_ROOM)},"
+    " due AS MATERIALIZED (SELECT * FROM live UNION ALL SELECT * FROM bulk),"
+    f" claimed AS (UPDATE link_rows SET {_LEASED} FROM due WHERE link_rows.subject_id = due.subject_id"
+    f" RETURNING {', '.join(f'link_rows.{name}' for name in COLUMNS)}, was_in, was_due)"
+    f" SELECT {COLUMN_LIST} FROM claimed ORDER BY was_in, was_due"
+)
 _SAVE = text(
     f"UPDATE link_rows SET {_assign(WORKER_COLUMNS)} WHERE subject_id = :subject_id AND lease = :lease"  # noqa: S608
     f" RETURNING {COLUMN_LIST}"
@@ -91,9 +124,11 @@ _DISOWN = text(
     " due_at = CASE WHEN held > 0 THEN due_at ELSE :now END WHERE subject_id = :subject_id"
 )
 _RECLAIM = text("UPDATE link_rows SET due_at = :at WHERE held > 0 AND due_at > :at")
-_HASTEN = text(
-    "UPDATE link_rows SET due_at = :now WHERE dirty_at IS NOT NULL AND held = 0 AND parked IS NULL"
-    " AND due_at > :now AND must_confirm <> :read"
+_WAITING = "dirty_at IS NOT NULL AND held = 0 AND parked IS NULL AND due_at > :now AND must_confirm <> :read"
+_HASTEN_HERE = text(f"UPDATE link_rows SET due_at = :now WHERE {_WAITING}")  # noqa: S608
+_HASTEN_SHARED = text(
+    "UPDATE link_rows SET due_at = :now WHERE subject_id IN"  # noqa: S608
+    f" (SELECT subject_id FROM link_rows WHERE {_WAITING} ORDER BY subject_id FOR UPDATE)"
 )
 _OWNER = text("SELECT subject_id FROM link_rows WHERE customer_id = :customer_id")
 
@@ -117,41 +152,72 @@ def fold_batch(connection: Connection, news: Sequence[News], since: int, now: in
 
 
 def _fold_chunk(connection: Connection, news: Sequence[News], since: int, now: int) -> list[str]:
-    ids = sorted({each.subject_id for each in news})
-    before = _lock(connection, ids)
-    after: dict[str, Link | None] = {key: link if link.revision else None for key, link in before.items()}
+    before = _lock(connection, {each.subject_id for each in news})
+    heard = [each for each in news if _is_news(connection, before.get(each.subject_id), each)]
+    return _fold_rows(connection, before, heard, since, now)
+
+
+def _is_news(connection: Connection, link: Link | None, news: News) -> bool:
+    """Whether there is anything in it: a customer that the link holds, or that was sighted already, is none."""
+    if not isinstance(news, CustomerSeen):
+        return True
+    if link is not None and link.customer_id == news.customer_id:
+        return False
+    return connection.execute(_SIGHT, msgspec.structs.asdict(news)).rowcount > 0
+
+
+def _fold_rows(
+    connection: Connection, before: dict[str, Link], news: Sequence[News], since: int, now: int
+) -> list[str]:
+    after: dict[str, Link | None] = dict(before)
     for each in news:
-        link = after.get(each.subject_id)
-        if isinstance(each, CustomerSeen):
-            if link is not None and link.customer_id == each.customer_id:
-                continue
-            if connection.execute(_SIGHT, msgspec.structs.asdict(each)).rowcount == 0:
-                continue
-        after[each.subject_id] = fold_news(link, each, since, now)
-    changed = [
-        to_intake_row(link) for key, link in after.items() if link is not None and link is not before.get(key)
-    ]
-    if changed:
-        statement = driver_sql(connection.dialect.name, _FOLD, len(INTAKE_COLUMNS))
-        connection.exec_driver_sql(statement, changed)
+        after[each.subject_id] = fold_news(after.get(each.subject_id), each, since, now)
+    changed = {key: link for key, link in after.items() if link is not None and link is not before.get(key)}
+    late = _write(connection, before, changed)
     dropped = [{"subject_id": key} for key, link in after.items() if link is None and key in before]
     if dropped:
         connection.execute(_DROP, dropped)
-    return [
+    moved = [
         key
-        for key, link in after.items()
-        if link is not None and (key not in before or link.revision != before[key].revision)
+        for key, link in changed.items()
+        if key not in late and (key not in before or link.revision != before[key].revision)
     ]
+    if late:
+        again = [each for each in news if each.subject_id in late]
+        moved += _fold_rows(connection, _lock(connection, late), again, since, now)
+    return moved
 
 
-def _lock(connection: Connection, ids: list[str]) -> dict[str, Link]:
-    """The links of ``ids``, held against other writers until the transaction ends."""
-    if connection.dialect.name == "sqlite":
-        rows = connection.execute(_SELECT_HERE, {"ids": msgspec.json.encode(ids).decode()})
-        return {row[0]: to_link(row) for row in rows}
-    # A row must exist to be locked; one of revision 0 is blank, and counts as none.
-    connection.execute(_BLANK, [{"subject_id": each} for each in ids])
-    return {row[0]: to_link(row) for row in connection.execute(_SELECT_LOCKED, {"ids": ids})}
+def _lock(connection: Connection, ids: Collection[str]) -> dict[str, Link]:
+    """The links of ``ids`` that exist, held against other writers until the transaction ends."""
+    statement = _SELECT_HERE if _here(connection) else _SELECT_LOCKED
+    return {row[0]: to_link(row) for row in connection.execute(statement, {"ids": _ids(connection, ids)})}
+
+
+def _write(connection: Connection, before: Collection[str], links: Mapping[str, Link]) -> set[str]:
+    """Write intake's columns of ``links``; returns those that another node has made since we looked."""
+    if _here(connection):
+        if links:
+            connection.exec_driver_sql(_FOLD_HERE, [to_intake_row(link) for link in links.values()])
+        return set()
+    new = [links[key] for key in sorted(links) if key not in before]
+    known = [links[key] for key in links if key in before]
+    if known:
+        connection.execute(_CHANGE_SHARED, {"rows": to_records(INTAKE_COLUMNS, map(to_intake_row, known))})
+    if not new:
+        return set()
+    added = connection.execute(_ADD_SHARED, {"rows": to_records(INTAKE_COLUMNS, map(to_intake_row, new))})
+    return {link.subject_id for link in new} - {row[0] for row in added}
+
+
+def _here(connection: Connection) -> bool:
+    """SQLite: one writer at a time. Otherwise the database is shared with other nodes."""
+    return connection.dialect.name == "sqlite"
+
+
+def _ids(connection: Connection, ids: Iterable[str]) -> str | list[str]:
+    """Many ids as one parameter."""
+    return msgspec.json.encode(sorted(ids)).decode() if _here(connection) else sorted(ids)
 
 
 def get(connection: Connection, subject_id: str) -> Link | None:
@@ -163,7 +229,9 @@ def get(connection: Connection, subject_id: str) -> Link | None:
 def sightings_of(connection: Connection, subject_ids: Sequence[str]) -> dict[str, tuple[Sighting, ...]]:
     """The sightings of each of these subjects that has any."""
     found: dict[str, tuple[Sighting, ...]] = {}
-    for customer_id, subject_id, created, mark in connection.execute(_SIGHTED, {"ids": list(subject_ids)}):
+    statement = _SIGHTED_HERE if _here(connection) else _SIGHTED_SHARED
+    rows = connection.execute(statement, {"ids": _ids(connection, subject_ids)})
+    for customer_id, subject_id, created, mark in rows:
         sighting = Sighting(customer_id=customer_id, subject_id=subject_id, created=created, mark=mark)
         found[subject_id] = (*found.get(subject_id, ()), sighting)
     return found
@@ -181,12 +249,14 @@ def claim(connection: Connection, now: int, lease_end: int, limit: int) -> list[
         The links as claimed: ``lease`` is the claimer's number, ``held`` over 1 tells that an earlier
         lease ran out.
     """
-    statement = _CLAIM_HERE if connection.dialect.name == "sqlite" else _CLAIM_SHARED
+    values = {"now": now, "lease_end": lease_end}
+    if not _here(connection):
+        return [to_link(row) for row in connection.execute(_CLAIM_SHARED, {**values, "limit": limit})]
     claimed: list[Link] = []
     for lane in (0, 1):
         if len(claimed) < limit:
-            values = {"lane": lane, "now": now, "lease_end": lease_end, "limit": limit - len(claimed)}
-            claimed += [to_link(row) for row in connection.execute(statement, values)]
+            room = {**values, "lane": lane, "limit": limit - len(claimed)}
+            claimed += [to_link(row) for row in connection.execute(_CLAIM_HERE, room)]
     return claimed
 
 
@@ -245,7 +315,8 @@ def hasten(connection: Connection, now: int) -> int:
 
     Those that wait for the second of two reads (`Doubt.READ`) wait for time to pass, and go on doing so.
     """
-    return connection.execute(_HASTEN, {"now": now, "read": int(Doubt.READ)}).rowcount
+    statement = _HASTEN_HERE if _here(connection) else _HASTEN_SHARED
+    return connection.execute(statement, {"now": now, "read": int(Doubt.READ)}).rowcount
 
 
 def owner_of(connection: Connection, customer_id: str) -> str | None:

@@ -7,10 +7,9 @@ from types import TracebackType
 from typing import Self
 
 import msgspec
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
-from counterfoil.errors import ConfigurationError, DatabaseBusy
+from counterfoil.errors import DatabaseBusy
+from counterfoil.store.engine import parse
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -25,12 +24,9 @@ def sqlite_path(url: str) -> Path | None:
     """The file of a SQLite URL; ``None`` for other databases, and for one in memory.
 
     Raises:
-        ConfigurationError: it is not a URL.
+        ConfigurationError: it is not a URL of a database that is supported.
     """
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):  # the URL may hold a password: nothing of it is repeated
-        raise ConfigurationError("DATABASE_URL is not a database URL; try sqlite:///counterfoil.db") from None
+    parsed = parse(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
         return None
     return Path(parsed.database)

@@ -20,10 +20,19 @@ def _config() -> Config:
 def upgrade(connection: Connection) -> None:
     """Run the migrations that are missing, in the caller's transaction."""
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        _prepare_postgresql(connection, str(connection.get_execution_options()["schema"]))
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def _prepare_postgresql(connection: Connection, schema: str) -> None:
+    # An index of a large table takes its time, and so does another node that migrates already.
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    # IF NOT EXISTS asks for the permission to make a schema even where there is nothing to make.
+    if connection.execute(text("SELECT to_regnamespace(:schema)"), {"schema": schema}).scalar() is None:
+        connection.exec_driver_sql(f'CREATE SCHEMA "{schema}"')
 
 
 def needed() -> str:

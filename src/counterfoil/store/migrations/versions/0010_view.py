@@ -11,7 +11,6 @@ _VIEW = """
     SELECT subject_id, customer_id, dirty_at IS NULL AS settled, parked, deleted_at IS NOT NULL AS deleted,
            NULLIF(source_version, 0) AS user_updated_at
       FROM link_rows
-     WHERE revision > 0
 """
 
 

@@ -1,0 +1,179 @@
+"""How each kind of database is connected to, and how one transaction is run on it.
+
+No state is kept on a connection of PostgreSQL, so that PgBouncer may hand another one to each transaction:
+what a transaction needs is set at its begin, for it alone, in the round trip that begins it.
+"""
+
+import random
+import re
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import StaticPool
+
+from counterfoil.errors import ConfigurationError, DatabaseUnavailable
+
+T = TypeVar("T")
+Job = Callable[[Connection], T]
+
+SCHEMA = "counterfoil"
+"""PostgreSQL: the schema that holds everything of ours, unless a setting names another."""
+_SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_TRIES = 8
+_AGAIN = {"40001", "40P01"}
+"""Serialization failure and deadlock: the server has rolled back, and asks for another try."""
+_DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+# A server that has gone without a word is noticed within 20 s, for a call's lease waits for nobody.
+_CONNECTION = {
+    "application_name": "counterfoil",
+    "client_encoding": "UTF8",
+    "connect_timeout": "5",
+    "keepalives_idle": "10",
+    "keepalives_interval": "3",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+# An answer of 2xx means "on disk" (promise 1), whatever the role's or the database's default is.
+_BEGIN_WRITING = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
+    " SELECT set_config('search_path', '\"{schema}\"', true), set_config('lock_timeout', '10s', true),"
+    " set_config('statement_timeout', '60s', true), set_config('synchronous_commit',"
+    " CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
+    " ELSE current_setting('synchronous_commit') END, true)"
+)
+_BEGIN_READING = (
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+    " SELECT set_config('search_path', '\"{schema}\"', true), set_config('statement_timeout', '60s', true)"
+)
+
+
+def parse(url: str) -> URL:
+    """``DATABASE_URL``, with the driver that is used for it.
+
+    Raises:
+        ConfigurationError: it is not one of SQLite's or PostgreSQL's. Nothing of it is repeated: it may
+            hold a password.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigurationError("DATABASE_URL is not a database URL; try sqlite:///counterfoil.db") from None
+    name = parsed.get_backend_name()
+    if name not in _DRIVERS:
+        raise ConfigurationError(f"DATABASE_URL: {name} is not supported; use sqlite:/// or postgresql://")
+    return parsed.set(drivername=_DRIVERS[name])
+
+
+def connect(url: str, schema: str = SCHEMA, connections: int = 1) -> Engine:
+    """An engine for ``DATABASE_URL``; nothing is connected yet.
+
+    Args:
+        url: the database.
+        schema: PostgreSQL: where our tables are.
+        connections: PostgreSQL: how many transactions it runs at once at most.
+
+    Raises:
+        ConfigurationError: the URL or the schema's name is none, or the driver is not installed.
+    """
+    parsed = parse(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_engine(
+            parsed, poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 5}
+        )
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    if _SCHEMA_NAME.fullmatch(schema) is None:
+        raise ConfigurationError("COUNTERFOIL_SCHEMA: lower-case letters, digits and _, as in counterfoil")
+    try:
+        engine = create_engine(
+            parsed,
+            pool_size=connections,
+            max_overflow=0,
+            pool_reset_on_return=None,  # a transaction always ends before its connection goes back
+            use_native_hstore=False,
+            execution_options={"schema": schema},
+            # Autocommit: transactions are begun by ourselves, with their settings. Prepared statements would
+            # belong to one server connection.
+            connect_args={
+                "autocommit": True,
+                "prepare_threshold": None,
+                **{name: value for name, value in _CONNECTION.items() if name not in parsed.query},
+            },
+        )
+    except ImportError:
+        raise ConfigurationError(
+            "DATABASE_URL: PostgreSQL needs its driver: pip install 'counterfoil[postgresql]'"
+        ) from None
+    event.listen(engine, "begin", _begin_postgresql)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # We begin transactions ourselves: the driver's own begin comes too late for BEGIN IMMEDIATE.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "journal_size_limit=67108864"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer that begins by reading and upgrades later can fail half-way; this one waits at the start.
+    connection.exec_driver_sql("BEGIN" if _reads_only(connection) else "BEGIN IMMEDIATE")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    begin = _BEGIN_READING if _reads_only(connection) else _BEGIN_WRITING
+    connection.exec_driver_sql(begin.format(schema=connection.get_execution_options()["schema"]))
+
+
+def _reads_only(connection: Connection) -> bool:
+    return bool(connection.get_execution_options().get("read_only", False))
+
+
+def transact(engine: Engine, job: Job[T]) -> T:
+    """Run ``job`` in one transaction, and return what it returns once that is committed.
+
+    The job is run again where it is sure that nothing was kept: after a deadlock, and once after a
+    connection that was lost before the commit was sent.
+
+    Raises:
+        DatabaseUnavailable: nothing was kept; or, where the connection was lost while the commit was under
+            way, nobody knows.
+    """
+    tries, lost = 0, False
+    while True:
+        committing = False
+        try:
+            with engine.connect() as connection, connection.begin() as transaction:
+                result = job(connection)
+                _check_whole(connection)
+                committing = True
+                transaction.commit()
+                return result
+        except DBAPIError as error:
+            tries += 1
+            asked = getattr(error.orig, "sqlstate", None) in _AGAIN
+            first_loss = error.connection_invalidated and not committing and not lost
+            lost = lost or first_loss
+            if not (asked or first_loss) or tries >= _TRIES:
+                raise _unavailable(error) from error
+            if asked:
+                time.sleep(random.uniform(0.001, 0.01) * tries)
+
+
+def _check_whole(connection: Connection) -> None:
+    """A transaction of PostgreSQL in which a statement failed is rolled back by COMMIT without an error."""
+    if connection.dialect.name == "postgresql":
+        driver: Any = connection.connection.dbapi_connection
+        if driver.info.transaction_status.name != "INTRANS":
+            raise DatabaseUnavailable("a statement failed, and its transaction with it")
+
+
+def _unavailable(error: DBAPIError) -> DatabaseUnavailable:
+    # The driver's sentence only: parameters, and the details that PostgreSQL adds, may hold personal data.
+    said = getattr(getattr(error.orig, "diag", None), "message_primary", None) or str(error.orig)
+    return DatabaseUnavailable(f"the database cannot be used: {(said.splitlines() or [''])[0][:200]}")
