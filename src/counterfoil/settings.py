@@ -73,7 +73,13 @@ class Settings(BaseModel):
     database_url: str = Field(
         "sqlite:///counterfoil.db",
         validation_alias=_named("DATABASE_URL"),
-        description="The database: sqlite:///path.",
+        description="The database: sqlite:///path, or postgresql://user:password@host/name.",
+    )
+    database_schema: str = Field(
+        "counterfoil",
+        validation_alias=_named("COUNTERFOIL_SCHEMA"),
+        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
+        description="PostgreSQL: the schema that holds all tables; made where it is missing.",
     )
     host: str = Field(
         "127.0.0.1",
@@ -177,8 +183,16 @@ def load(environ: Mapping[str, str] | None = None, folder: Path | None = None) -
 
 def database_url(environ: Mapping[str, str] | None = None, folder: Path | None = None) -> str:
     """``DATABASE_URL`` alone, for commands that need no keys."""
-    default: str = Settings.model_fields["database_url"].default
-    return str(_merged(environ, folder).get(names()["database_url"][0], default))
+    return _alone("database_url", environ, folder)
+
+
+def database_schema(environ: Mapping[str, str] | None = None, folder: Path | None = None) -> str:
+    """``COUNTERFOIL_SCHEMA`` alone, for commands that need no keys; not checked."""
+    return _alone("database_schema", environ, folder)
+
+
+def _alone(field: str, environ: Mapping[str, str] | None, folder: Path | None) -> str:
+    return str(_merged(environ, folder).get(names()[field][0], Settings.model_fields[field].default))
 
 
 def _merged(environ: Mapping[str, str] | None, folder: Path | None) -> dict[str, Any]:

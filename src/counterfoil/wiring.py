@@ -10,7 +10,6 @@ import msgspec
 import stripe
 import structlog
 from prometheus_client import CollectorRegistry
-from sqlalchemy.engine import make_url
 from starlette.types import ASGIApp
 
 from counterfoil.billing.stripe import StripeApi, is_live
@@ -24,7 +23,7 @@ from counterfoil.engine.clock import Clock, SystemClock
 from counterfoil.engine.context import Context, Rules
 from counterfoil.engine.patience import patiently
 from counterfoil.engine.supervisor import Supervisor, retry_all
-from counterfoil.errors import ConfigurationError, ServerFailed, Unreachable
+from counterfoil.errors import ServerFailed, Unreachable
 from counterfoil.settings import Settings
 from counterfoil.store import environment, figures
 from counterfoil.store.database import Database, ThreadDatabase
@@ -200,9 +199,7 @@ def _desk(
 @asynccontextmanager
 async def real_world(settings: Settings) -> AsyncIterator[Outside]:
     """The real database, clock and network; the schema is brought up to date first."""
-    if make_url(settings.database_url).get_backend_name() != "sqlite":
-        raise ConfigurationError("DATABASE_URL: this release runs on SQLite only, as in sqlite:///counterfoil.db")
-    database = ThreadDatabase(settings.database_url)
+    database = ThreadDatabase(settings.database_url, settings.database_schema)
     transport = AiohttpTransport()
     try:
         await database.write(upgrade)

@@ -15,11 +15,12 @@ from counterfoil.clerk.webhook import Verifier
 from counterfoil.cli.output import Exit, JsonOption, explained, print_json, screen
 from counterfoil.engine import pin
 from counterfoil.engine.clock import SystemClock
-from counterfoil.errors import CounterfoilError, KeyRefused, UpstreamError
+from counterfoil.errors import CounterfoilError, DatabaseUnavailable, KeyRefused, UpstreamError
 from counterfoil.settings import Settings, load
 from counterfoil.store import environment
 from counterfoil.store.database import InlineDatabase
 from counterfoil.store.ownership import holder, sqlite_path
+from counterfoil.store.server import look
 from counterfoil.store.upgrade import versions
 from counterfoil.upstream.gate import LIVE
 from counterfoil.wiring import Outside, Upstreams, connect
@@ -64,12 +65,13 @@ async def _check(settings: Settings) -> list[Finding]:
         path = sqlite_path(settings.database_url)
         findings += [_disk(path)] if path is not None else []
         if path is None or path.exists():
-            database = InlineDatabase(settings.database_url)
+            database = InlineDatabase(settings.database_url, settings.database_schema)
         outside = Outside(database or InlineDatabase("sqlite://"), SystemClock(), transport)
         upstreams = connect(settings, outside, lambda *_: None)
         findings += await _reach(settings, upstreams)
-        findings += await _environment(settings, upstreams, database)
-        findings.append(await _schema(settings, database))
+        state = await _database(settings, database)
+        findings += await _environment(settings, upstreams, database if state.mark == "ok" else None)
+        findings.append(state)
         await upstreams.stripe.close()
     finally:
         await transport.close()
@@ -165,16 +167,27 @@ async def _environment(settings: Settings, upstreams: Upstreams, database: Inlin
     return findings
 
 
-async def _schema(settings: Settings, database: InlineDatabase | None) -> Finding:
+async def _database(settings: Settings, database: InlineDatabase | None) -> Finding:
+    """Whether it can be written, and whether its schema is this release's."""
     if database is None:
         return Finding("database", "ok", "not there yet: serve makes it")
+    try:
+        server = await database.read(look)
+        await database.write(lambda _: None)  # a standby, or a file that may only be read, refuses to begin
+        now, needed = await database.read(versions)
+    except DatabaseUnavailable as error:
+        return Finding("database", "failed", f"{error}: check DATABASE_URL, the server and the permissions")
     running = holder(settings.database_url)
-    now, needed = await database.read(versions)
-    serving = f", in use by process {running.pid}" if running is not None else ""
+    where = f", in use by process {running.pid}" if running is not None else ""
+    if server is not None:
+        where = f", PostgreSQL {server.version}, can be written, synchronous_commit {server.synchronous_commit}"
+    if server is not None and not server.fsync:
+        text = "the server runs with fsync off: what was accepted may be lost with it"
+        return Finding("database", "warning", text + where)
     if now != needed:
         text = f"schema {now or 'none'}, this release needs {needed}: serve brings it up to date"
-        return Finding("database", "warning", text + serving)
-    return Finding("database", "ok", f"schema {now} is this release's{serving}")
+        return Finding("database", "warning", text + where)
+    return Finding("database", "ok", f"schema {now} is this release's{where}")
 
 
 def _disk(path: Path) -> Finding:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from counterfoil.cli.output import JsonOption, explained, print_json, screen
 from counterfoil.errors import DatabaseOutdated
-from counterfoil.settings import database_url
+from counterfoil.settings import database_schema, database_url
 from counterfoil.store.database import InlineDatabase
 from counterfoil.store.ownership import Ownership, sqlite_path
 from counterfoil.store.upgrade import upgrade as run_migrations
@@ -46,7 +46,8 @@ def check(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
         if as_json:
             print_json({"schema": now, "needed": needed, "sound": sound})
         else:
-            screen.print(f"schema {now or 'none'} (this release needs {needed}) · file {sound}")
+            file = f" · file {sound}" if path is not None else ""
+            screen.print(f"schema {now or 'none'} (this release needs {needed}){file}")
         if now != needed:
             raise DatabaseOutdated("the schema is not this release's: run `counterfoil db upgrade`")
         if sound != "ok":
@@ -56,7 +57,7 @@ def check(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
 
 
 async def _upgrade(url: str) -> tuple[str | None, str]:
-    database = InlineDatabase(url)
+    database = InlineDatabase(url, database_schema())
     try:
         before, needed = await database.read(versions)
         await database.write(run_migrations)
@@ -66,7 +67,7 @@ async def _upgrade(url: str) -> tuple[str | None, str]:
 
 
 async def _check(url: str) -> tuple[str | None, str, str]:
-    database = InlineDatabase(url)
+    database = InlineDatabase(url, database_schema())
     try:
         now, needed = await database.read(versions)
         return now, needed, await database.read(_soundness)

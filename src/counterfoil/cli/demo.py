@@ -1,6 +1,7 @@
 """``counterfoil demo``: a storm of sign-ups, changes and deletions, with faults, and a verdict on both sides."""
 
 import asyncio
+import secrets
 import socket
 import tempfile
 import time
@@ -17,6 +18,7 @@ from rich.table import Table
 from counterfoil.cli.output import Exit, JsonOption, configure_logging, explained, print_json, screen
 from counterfoil.cli.sandbox import environment
 from counterfoil.cli.serve import run, serving, told_to_stop
+from counterfoil.errors import ConfigurationError
 from counterfoil.sandbox.clerk import ClerkSettings
 from counterfoil.sandbox.courier import Courier
 from counterfoil.sandbox.faults import Faults
@@ -28,8 +30,10 @@ from counterfoil.sandbox.svix import SvixSettings
 from counterfoil.sandbox.verdict import Verdict
 from counterfoil.settings import load
 from counterfoil.store import figures
+from counterfoil.store.database import InlineDatabase
 from counterfoil.store.figures import Backlog
-from counterfoil.store.ownership import Ownership
+from counterfoil.store.ownership import Ownership, sqlite_path
+from counterfoil.store.upgrade import remove
 from counterfoil.wiring import Node, real_world
 
 PATIENCE = 180.0
@@ -55,6 +59,10 @@ def demo(
     leave: Annotated[
         bool, typer.Option("--exit", help="End by itself: 0 if every count is right, 1 if not.")
     ] = False,
+    database: Annotated[
+        str | None,
+        typer.Option(help="PostgreSQL to run on, in a schema of its own that is dropped afterwards."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Watch it work, with no keys at all: a sandbox, a node, a storm with faults, and a verdict.
@@ -63,7 +71,7 @@ def demo(
     """
     with explained():
         configure_logging("error")
-        verdict, play = run(_demo(users, seed, leave=leave, quiet=as_json))
+        verdict, play = run(_demo(users, seed, database, leave=leave, quiet=as_json))
     if as_json:
         print_json({**verdict.as_json(), "calls_per_event": _calls_per_event(play)})
     raise typer.Exit(Exit.OK if verdict.clean else Exit.FAILED)
@@ -96,10 +104,10 @@ def storm_settings(seed: int) -> SandboxSettings:
     )
 
 
-async def _demo(users: int, seed: int, *, leave: bool, quiet: bool) -> tuple[Verdict, Play]:
+async def _demo(users: int, seed: int, database: str | None, *, leave: bool, quiet: bool) -> tuple[Verdict, Play]:
     settings = storm_settings(seed)
     play = Play(Sandbox(settings), time.monotonic())
-    async with _node(play.sandbox, settings) as node:
+    async with _node(play.sandbox, settings, database) as node:
         play.calls_before = _calls(play)
         with Live(_table(play), console=screen, refresh_per_second=4, transient=False, screen=False) as live:
             if quiet:
@@ -123,14 +131,14 @@ async def _demo(users: int, seed: int, *, leave: bool, quiet: bool) -> tuple[Ver
 
 
 @asynccontextmanager
-async def _node(sandbox: Sandbox, world: SandboxSettings) -> AsyncIterator[Node]:
+async def _node(sandbox: Sandbox, world: SandboxSettings, database: str | None) -> AsyncIterator[Node]:
     """The sandbox on a socket, a node that serves, and Svix between them."""
     with tempfile.TemporaryDirectory(prefix="counterfoil-demo-") as folder:
-        async with serve_sandbox(sandbox) as base:
+        async with serve_sandbox(sandbox) as base, _own_database(database, Path(folder)) as own:
             settings = load(
                 {
                     **environment(world, base),
-                    "DATABASE_URL": f"sqlite:///{Path(folder) / 'counterfoil.db'}",
+                    **own,
                     "COUNTERFOIL_PORT": str(_free_port()),
                     # Late effects come within a second here, so looking may begin sooner than on Stripe.
                     "COUNTERFOIL_QUIET": "3s",
@@ -145,6 +153,23 @@ async def _node(sandbox: Sandbox, world: SandboxSettings) -> AsyncIterator[Node]
                     Courier(sandbox.svix, webhook),
                 ):
                     yield node
+
+
+@asynccontextmanager
+async def _own_database(database: str | None, folder: Path) -> AsyncIterator[dict[str, str]]:
+    """The settings of a database that nobody else has anything in, and that is gone afterwards."""
+    if database is None:
+        yield {"DATABASE_URL": f"sqlite:///{folder / 'counterfoil.db'}"}
+        return
+    if sqlite_path(database) is not None:
+        raise ConfigurationError("--database: the demo makes a SQLite file of its own; name a PostgreSQL database")
+    schema = f"counterfoil_demo_{secrets.token_hex(4)}"
+    try:
+        yield {"DATABASE_URL": database, "COUNTERFOIL_SCHEMA": schema}
+    finally:
+        made = InlineDatabase(database, schema)
+        await made.write(remove)
+        await made.close()
 
 
 def _free_port() -> int:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from counterfoil.errors import DatabaseOutdated
+from counterfoil.settings import database_schema
 from counterfoil.store.database import InlineDatabase
 from counterfoil.store.ownership import sqlite_path
 from counterfoil.store.upgrade import versions
@@ -19,7 +20,7 @@ async def reading(url: str) -> AsyncIterator[InlineDatabase]:
     path = sqlite_path(url)
     if path is not None and not path.exists():
         raise DatabaseOutdated(f"{path} does not exist yet: start `counterfoil serve` first, or set DATABASE_URL")
-    database = InlineDatabase(url)
+    database = InlineDatabase(url, database_schema())
     try:
         now, needed = await database.read(versions)
         if now != needed:

@@ -30,7 +30,7 @@ def retry(
 ) -> None:
     """Un-park a link, or all of them, and have them looked at now.
 
-    A running serve is asked to; without one the links are marked, and the next serve begins with them.
+    A running serve is asked to; without one, and on PostgreSQL, the links are marked, and serve finds them.
     """
     if (subject is None) == (not everything) or (reason is not None and not everything):
         raise typer.BadParameter("name one user, or --all (with --reason, if you like)")

@@ -14,7 +14,7 @@ from counterfoil.cli.words import PARKED, ago
 from counterfoil.settings import database_url
 from counterfoil.store import environment, figures
 from counterfoil.store.figures import Figures
-from counterfoil.store.ownership import holder
+from counterfoil.store.ownership import Holder, holder, sqlite_path
 
 
 def status(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
@@ -22,15 +22,20 @@ def status(database: DatabaseOption = None, as_json: JsonOption = False) -> None
     with explained():
         url = database or database_url()
         counted, known = asyncio.run(_read(url))
-        running = holder(url)
+        # On PostgreSQL any number of nodes may serve, from anywhere: nobody holds it.
+        serving = None if sqlite_path(url) is None else _serves(holder(url))
     now = time.time_ns() // 1_000_000
     if as_json:
         oldest = counted.backlog.oldest
         age = None if oldest is None else (now - oldest) / 1000
         body = msgspec.to_builtins(counted)
-        print_json({**body, "oldest_unsettled_seconds": age, "serving": running is not None, "environment": known})
+        print_json({**body, "oldest_unsettled_seconds": age, "serving": serving, "environment": known})
         return
-    screen.print(_table(counted, known, now, serving=running is not None and bool(running.address)))
+    screen.print(_table(counted, known, now, serving))
+
+
+def _serves(running: Holder | None) -> bool:
+    return running is not None and bool(running.address)
 
 
 async def _read(url: str) -> tuple[Figures, dict[str, str]]:
@@ -38,7 +43,7 @@ async def _read(url: str) -> tuple[Figures, dict[str, str]]:
         return await database.read(figures.figures), await database.read(environment.load)
 
 
-def _table(counted: Figures, known: dict[str, str], now: int, *, serving: bool) -> Table:
+def _table(counted: Figures, known: dict[str, str], now: int, serving: bool | None) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column()
@@ -47,7 +52,8 @@ def _table(counted: Figures, known: dict[str, str], now: int, *, serving: bool) 
         table.add_row(name, f"[{style}]{value}[/]" if style else str(value))
 
     backlog = counted.backlog
-    row("node", "serving" if serving else "not running", "green" if serving else "yellow")
+    if serving is not None:
+        row("node", "serving" if serving else "not running", "green" if serving else "yellow")
     if "clerk_instance" in known:
         mode = "live" if known["livemode"] == "True" else "test"
         row("environment", f"Clerk {known['clerk_instance']} · Stripe {known['stripe_account']} ({mode} mode)")

@@ -18,7 +18,6 @@ from counterfoil.core.link import Doubt, Link, Sighting
 from counterfoil.core.news import CustomerSeen, News
 from counterfoil.store.rows import (
     COLUMN_LIST,
-    COLUMNS,
     INTAKE_COLUMNS,
     WORKER_COLUMNS,
     placeholders,
@@ -87,19 +86,13 @@ _CLAIM_HERE = text(
     " (SELECT subject_id FROM link_rows WHERE lane = :lane AND due_at <= :now ORDER BY due_at LIMIT :limit)"
     f" RETURNING {COLUMN_LIST}"
 )
-_DUE_IN_LANE = (
-    "(SELECT subject_id, lane AS was_in, due_at AS was_due FROM link_rows WHERE lane = {lane} AND due_at <= :now"
-    " ORDER BY due_at LIMIT {limit} FOR UPDATE SKIP LOCKED)"
-)
-_ROOM = "CAST(:limit AS BIGINT) - (SELECT COUNT(*) FROM live)"
-# MATERIALIZED: planned as the inner side of a join, a lane would be read, and locked, again and again.
+# MATERIALIZED and ARRAY: planned as a join, the lane could be read, and locked, again and again.
 _CLAIM_SHARED = text(
-    f"WITH live AS MATERIALIZED {_DUE_IN_LANE.format(lane=0, limit=':limit')},"  # noqa: S608
-    f" bulk AS MATERIALIZED {_DUE_IN_LANE.format(lane=1, limit=_ROOM)},"
-    " due AS MATERIALIZED (SELECT * FROM live UNION ALL SELECT * FROM bulk),"
-    f" claimed AS (UPDATE link_rows SET {_LEASED} FROM due WHERE link_rows.subject_id = due.subject_id"
-    f" RETURNING {', '.join(f'link_rows.{name}' for name in COLUMNS)}, was_in, was_due)"
-    f" SELECT {COLUMN_LIST} FROM claimed ORDER BY was_in, was_due"
+    "WITH due AS MATERIALIZED (SELECT subject_id, due_at AS was_due FROM link_rows"  # noqa: S608
+    " WHERE lane = :lane AND due_at <= :now ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED),"
+    f" claimed AS (UPDATE link_rows SET {_LEASED} WHERE subject_id = ANY (ARRAY (SELECT subject_id FROM due))"
+    f" RETURNING {COLUMN_LIST})"
+    f" SELECT {COLUMN_LIST} FROM claimed JOIN due USING (subject_id) ORDER BY was_due"
 )
 _SAVE = text(
     f"UPDATE link_rows SET {_assign(WORKER_COLUMNS)} WHERE subject_id = :subject_id AND lease = :lease"  # noqa: S608
@@ -249,14 +242,12 @@ def claim(connection: Connection, now: int, lease_end: int, limit: int) -> list[
         The links as claimed: ``lease`` is the claimer's number, ``held`` over 1 tells that an earlier
         lease ran out.
     """
-    values = {"now": now, "lease_end": lease_end}
-    if not _here(connection):
-        return [to_link(row) for row in connection.execute(_CLAIM_SHARED, {**values, "limit": limit})]
+    statement = _CLAIM_HERE if _here(connection) else _CLAIM_SHARED
     claimed: list[Link] = []
     for lane in (0, 1):
         if len(claimed) < limit:
-            room = {**values, "lane": lane, "limit": limit - len(claimed)}
-            claimed += [to_link(row) for row in connection.execute(_CLAIM_HERE, room)]
+            values = {"lane": lane, "now": now, "lease_end": lease_end, "limit": limit - len(claimed)}
+            claimed += [to_link(row) for row in connection.execute(statement, values)]
     return claimed
 
 

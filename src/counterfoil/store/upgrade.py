@@ -35,6 +35,11 @@ def _prepare_postgresql(connection: Connection, schema: str) -> None:
         connection.exec_driver_sql(f'CREATE SCHEMA "{schema}"')
 
 
+def remove(connection: Connection) -> None:
+    """PostgreSQL: drop the schema with all that is in it, for the demo, which makes one of its own."""
+    connection.exec_driver_sql(f'DROP SCHEMA IF EXISTS "{connection.get_execution_options()["schema"]}" CASCADE')
+
+
 def needed() -> str:
     """The version of the schema that this release needs."""
     head = ScriptDirectory.from_config(_config()).get_current_head()

@@ -17,4 +17,7 @@ _VIEW = """
 def upgrade() -> None:
     """Rename the table and make the view."""
     op.rename_table("links", "link_rows")
+    if op.get_bind().dialect.name == "postgresql":
+        for suffix in ("pkey", "customer_id_key"):
+            op.execute(f"ALTER INDEX links_{suffix} RENAME TO link_rows_{suffix}")
     op.execute(_VIEW)

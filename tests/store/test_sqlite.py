@@ -1,0 +1,85 @@
+"""What only SQLite has: one writer whose fsync serves many, a file, and its settings."""
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, event
+
+from counterfoil.errors import DatabaseUnavailable
+from counterfoil.store.database import Database, InlineDatabase, ThreadDatabase
+from counterfoil.store.engine import connect
+from tests.store.test_database import KINDS, add, make_table, numbers, on_disk
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A file that is not there yet."""
+    return f"sqlite:///{tmp_path / 'counterfoil.db'}"
+
+
+async def test_writers_that_wait_together_share_one_commit(url: str) -> None:
+    database = ThreadDatabase(url)
+    await database.write(make_table)
+    commits: list[int] = []
+    event.listen(database._writer._engine, "commit", lambda _: commits.append(1))
+    busy, free = threading.Event(), threading.Event()
+
+    def hold(_: Connection) -> None:
+        busy.set()
+        assert free.wait(10)
+
+    first = asyncio.create_task(database.write(hold))
+    await asyncio.to_thread(busy.wait, 10)
+    rest = [asyncio.create_task(database.write(add(number), urgent=number < 50)) for number in range(400)]
+    await asyncio.sleep(0)
+    free.set()
+    await asyncio.gather(first, *rest)
+    assert len(commits) == 2
+    assert on_disk(url) == list(range(400))
+    await database.close()
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+async def test_a_file_that_may_only_be_read_refuses_writes_and_keeps_working(url: str, kind: str) -> None:
+    database = InlineDatabase(url)
+    await database.write(make_table)
+    await database.write(add(1))
+    barred: Database = KINDS[kind](f"sqlite:///file:{url.removeprefix('sqlite:///')}?mode=ro&uri=true")
+    with pytest.raises(DatabaseUnavailable, match="readonly"):
+        await barred.write(add(2))
+    assert await barred.read(numbers) == [1]
+    await barred.close()
+    await database.close()
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+async def test_a_folder_that_is_not_there_makes_the_database_unavailable(tmp_path: Path, kind: str) -> None:
+    database = KINDS[kind](f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}")
+    with pytest.raises(DatabaseUnavailable, match="unable to open"):
+        await database.write(make_table)
+    with pytest.raises(DatabaseUnavailable, match="unable to open"):
+        await database.read(numbers)
+    await database.close()
+
+
+async def test_a_database_that_comes_back_is_used_again(tmp_path: Path) -> None:
+    database = ThreadDatabase(f"sqlite:///{tmp_path / 'later' / 'x.db'}")
+    with pytest.raises(DatabaseUnavailable):
+        await database.write(make_table)
+    (tmp_path / "later").mkdir()
+    await database.write(make_table)
+    assert await database.write(add(7)) == 7
+    await database.close()
+
+
+def test_commits_are_synced_to_a_write_ahead_log(url: str) -> None:
+    engine = connect(url)
+    with engine.begin() as connection:
+        settings = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    engine.dispose()
+    assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
