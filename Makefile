@@ -30,8 +30,8 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml
 demo: setup  ## Watch it work: a sandbox, a storm with faults, a verdict.
 	@$(BIN)/counterfoil demo --exit $(ON)
 
-test: setup  ## Run the tests.
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal tests
+test: setup  ## Run the tests; TESTS=--both plays the scenarios on PostgreSQL too.
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(TESTS) tests
 
 check: setup  ## Static checks: format, lint, types, who imports whom, dependencies.
 	@$(BIN)/ruff format --check src tests tools

@@ -33,9 +33,21 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture(params=KINDS)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Scenarios play on SQLite; a run before a merge plays them on PostgreSQL too."""
+    parser.addoption("--both", action="store_true", help="run scenarios and kills on PostgreSQL too")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Whatever asks for a home runs once for each kind of database; what is in tests/store always on both."""
+    if "home" in metafunc.fixturenames and not hasattr(metafunc.module, "ONLY_POSTGRESQL"):
+        both = metafunc.config.getoption("--both") or "store" in metafunc.definition.path.parts
+        metafunc.parametrize("home", KINDS if both else KINDS[:1], indirect=True)
+
+
+@pytest.fixture
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
-    """Where this test's databases are: each test runs on both kinds."""
+    """Where this test's databases are."""
     if request.param == "sqlite":
         yield SqliteHome(tmp_path, request.getfixturevalue("sqlite_template"))
         return

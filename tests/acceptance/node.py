@@ -14,6 +14,7 @@ from counterfoil.cli.sandbox import environment
 from counterfoil.sandbox.sandbox import SandboxSettings
 
 READY = 30.0
+_OURS = ("CLERK", "STRIPE", "COUNTERFOIL", "DATABASE_URL")
 
 
 def free_port() -> int:
@@ -31,7 +32,7 @@ class Serve:
         self.port = free_port()
         self.log = folder / "serve.log"
         self.environ = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("CLERK", "STRIPE"))},
+            **{name: value for name, value in os.environ.items() if not name.startswith(_OURS)},
             **environment(world, base),
             "DATABASE_URL": f"sqlite:///{folder / 'counterfoil.db'}",
             "COUNTERFOIL_PORT": str(self.port),

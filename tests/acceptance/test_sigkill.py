@@ -3,8 +3,8 @@
 import asyncio
 import random
 import signal
-import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,8 @@ from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
 from counterfoil.sandbox.storm import Player, Storm
 from counterfoil.sandbox.svix import SvixSettings
 from tests.acceptance.node import Serve
+from tests.databases import Home, PostgresqlHome, SqliteHome, looking
+from tests.postgresql import server
 
 KILLS = 30
 PEOPLE = 240
@@ -45,22 +47,37 @@ async def _kill_and_restart(serve: Serve) -> None:
         await serve.start()
 
 
-def _unsettled(folder: Path) -> int:
-    with sqlite3.connect(f"file:{folder / 'counterfoil.db'}?mode=ro", uri=True) as connection:
-        return int(connection.execute("SELECT COUNT(*) FROM link_rows WHERE dirty_at IS NOT NULL").fetchone()[0])
+def _unsettled(url: str) -> int:
+    with looking(url) as connection:
+        row = connection.execute("SELECT COUNT(*) FROM link_rows WHERE dirty_at IS NOT NULL").fetchone()
+    assert row is not None
+    return int(str(row[0]))
 
 
-async def _settled(sandbox: Sandbox, folder: Path) -> None:
+async def _settled(sandbox: Sandbox, url: str) -> None:
     end = time.monotonic() + 200
     calm = 0
     while calm < 4:
-        assert time.monotonic() < end, f"{_unsettled(folder)} unsettled, {sandbox.svix.pending()} deliveries wait"
+        assert time.monotonic() < end, f"{_unsettled(url)} unsettled, {sandbox.svix.pending()} deliveries wait"
         await asyncio.sleep(0.5)
-        calm = calm + 1 if not sandbox.svix.pending() and not _unsettled(folder) else 0
+        calm = calm + 1 if not sandbox.svix.pending() and not _unsettled(url) else 0
+
+
+@pytest.fixture
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
+    """Databases that sync to the disk, as those in real use do: only the node is killed, the server lives."""
+    if request.param == "sqlite":
+        yield SqliteHome(tmp_path, request.getfixturevalue("sqlite_template"))
+        return
+    with server(durable=True) as made:
+        durable = PostgresqlHome(made)
+        yield durable
+        durable.close()
 
 
 @pytest.mark.timeout(400)
-async def test_thirty_kills_in_a_storm_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+async def test_thirty_kills_in_a_storm_lose_nothing_and_double_nothing(tmp_path: Path, home: Home) -> None:
+    url = home.empty()
     sandbox = Sandbox(WORLD)
     sandbox.lift_limits()
     async with serve_sandbox(sandbox) as base:
@@ -69,6 +86,7 @@ async def test_thirty_kills_in_a_storm_lose_nothing_and_double_nothing(tmp_path:
             tmp_path,
             WORLD,
             base,
+            DATABASE_URL=url,
             COUNTERFOIL_STRIPE_RATE="500",
             COUNTERFOIL_STRIPE_ENDPOINT_RATE="500",
             COUNTERFOIL_CLERK_RATE="500",
@@ -80,11 +98,11 @@ async def test_thirty_kills_in_a_storm_lose_nothing_and_double_nothing(tmp_path:
             await asyncio.gather(_storm(sandbox), _kill_and_restart(serve))
             sandbox.calm()
             await serve.ready()
-            await _settled(sandbox, tmp_path)
+            await _settled(sandbox, url)
         assert await serve.end(signal.SIGTERM) == 0
     verdict = sandbox.verdict(time.time())
     assert verdict.clean, verdict.as_json()
     accepted = {user.id for user in sandbox.clerk.live_users()}
-    with sqlite3.connect(tmp_path / "counterfoil.db") as connection:
+    with looking(url) as connection:
         known = {row[0] for row in connection.execute("SELECT subject_id FROM link_rows WHERE deleted_at IS NULL")}
     assert accepted == known

@@ -91,15 +91,15 @@ def keys(sandbox: Sandbox, base: str = "http://127.0.0.1:9", **more: str) -> dic
     return {**environment(sandbox.settings, base), **more}
 
 
-async def pinned(folder: Path, **changes: Any) -> None:
-    """A database in ``folder`` that belongs to the usual sandbox's environment, or to another one."""
+async def pinned(folder: Path, url: str | None = None, **changes: Any) -> None:
+    """A database, in ``folder`` unless ``url`` names it, that belongs to the usual sandbox's environment, or to another one."""
     known: dict[str, Any] = {
         "clerk_instance": "ins_2sandbox0000000000000000000",
         "clerk_type": "development",
         "stripe_account": "acct_1Sandbox00000000",
         "livemode": False,
     }
-    database = InlineDatabase(f"sqlite:///{folder / 'counterfoil.db'}")
+    database = InlineDatabase(url or f"sqlite:///{folder / 'counterfoil.db'}")
     await database.write(upgrade)
     await pin(database, Environment(**{**known, **changes}), "clerkUserId", 1_790_000_000_000)
     await database.close()

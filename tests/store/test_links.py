@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from counterfoil.core.link import Deletion, Fields, Lane, Link, ParkReason
+from counterfoil.core.link import Deletion, Doubt, Fields, Lane, Link, ParkReason
 from counterfoil.core.news import Asked, CustomerSeen, News, UserAbsent, UserDeleted, UserRead
 from counterfoil.store import links
 from counterfoil.store.rows import to_link
@@ -195,6 +195,26 @@ def test_reclaim_shortens_dead_leases_and_lengthens_none(connection: Connection)
     assert links.reclaim(connection, NOW + 25_000) == 1
     ends = {name: got(connection, name).due_at for name in ("user_held", "user_ending", "user_waiting")}
     assert ends == {"user_held": NOW + 25_000, "user_ending": NOW + 5, "user_waiting": NOW + 90_000}
+
+
+def test_hasten_brings_those_that_wait_for_another_try_and_nobody_else(connection: Connection) -> None:
+    later = NOW + 90_000
+    put(
+        connection,
+        due("user_waits", due_at=later),
+        due("user_due", due_at=NOW - 7),
+        due("user_held", due_at=LEASE_END, held=1),
+        due("user_to_be_read_again", due_at=later, must_confirm=Doubt.READ),
+        Link(subject_id="user_looks_later", revision=1, due_at=later),
+        Link(subject_id="user_parked", revision=1, dirty_at=NOW, parked=ParkReason.FOREIGN),
+    )
+    assert links.hasten(connection, NOW) == 1
+    assert got(connection, "user_waits").due_at == NOW
+    assert got(connection, "user_due").due_at == NOW - 7
+    assert got(connection, "user_held").due_at == LEASE_END
+    assert got(connection, "user_to_be_read_again").due_at == later
+    assert got(connection, "user_looks_later").due_at == later
+    assert got(connection, "user_parked").due_at is None
 
 
 def test_a_sighting_is_kept_once_moved_and_forgotten(connection: Connection) -> None:

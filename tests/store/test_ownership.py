@@ -22,6 +22,12 @@ with Ownership(sys.argv[1]) as ownership:
 """
 
 
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A file that is not there yet."""
+    return f"sqlite:///{tmp_path / 'counterfoil.db'}"
+
+
 def test_a_second_holder_is_refused_and_the_first_is_named(url: str) -> None:
     with Ownership(url) as ownership:
         ownership.publish("http://127.0.0.1:8787", "secret")

@@ -25,6 +25,8 @@ from tests.store.test_database import KINDS, add, make_table, numbers, on_disk
 
 LOSE = text("SELECT pg_terminate_backend(pg_backend_pid())")
 
+ONLY_POSTGRESQL = True
+
 
 @pytest.fixture
 def home(postgresql: Server) -> Iterator[PostgresqlHome]:

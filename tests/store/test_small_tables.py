@@ -81,6 +81,7 @@ def test_figures_count_each_kind(connection: Connection) -> None:
     assert (found.links, found.deleted, found.linked, found.flagged) == (7, 1, 2, 1)
     parked = {"duplicate": 1, "foreign": 2}
     assert found.backlog == figures.Backlog(unsettled=2, oldest=NOW - 90, parked=parked)
+    assert figures.backlog(connection) == found.backlog
     assert figures.next_due(connection) == NOW + 5
 
 

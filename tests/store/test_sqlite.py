@@ -2,14 +2,19 @@
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, text
 
+from counterfoil.core.link import Lane, Link
 from counterfoil.errors import DatabaseUnavailable
+from counterfoil.store import links
 from counterfoil.store.database import Database, InlineDatabase, ThreadDatabase
 from counterfoil.store.engine import connect
+from tests.databases import migrate
+from tests.store.support import LEASE_END, NOW, put
 from tests.store.test_database import KINDS, add, make_table, numbers, on_disk
 
 
@@ -17,6 +22,16 @@ from tests.store.test_database import KINDS, add, make_table, numbers, on_disk
 def url(tmp_path: Path) -> str:
     """A file that is not there yet."""
     return f"sqlite:///{tmp_path / 'counterfoil.db'}"
+
+
+@pytest.fixture
+def connection(url: str) -> Iterator[Connection]:
+    """A connection inside a transaction, with the schema made."""
+    migrate(url)
+    engine = connect(url)
+    with engine.begin() as made:
+        yield made
+    engine.dispose()
 
 
 async def test_writers_that_wait_together_share_one_commit(url: str) -> None:
@@ -83,3 +98,27 @@ def test_commits_are_synced_to_a_write_ahead_log(url: str) -> None:
         }
     engine.dispose()
     assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+@pytest.mark.parametrize("due_every", [1, 50])
+def test_a_claim_reads_the_due_links_from_their_index_without_sorting(
+    connection: Connection, due_every: int
+) -> None:
+    many = [
+        Link(
+            subject_id=f"user_{number:06}",
+            revision=1,
+            lane=Lane.BULK if number % 2 else Lane.LIVE,
+            due_at=NOW - number % 977 if number % due_every == 0 else None,
+        )
+        for number in range(10_000)
+    ]
+    put(connection, *many)
+    connection.exec_driver_sql("ANALYZE")
+    values = {"lane": 0, "now": NOW, "lease_end": LEASE_END, "limit": 64}
+    plan = [row.detail for row in connection.execute(text(f"EXPLAIN QUERY PLAN {links._CLAIM_HERE.text}"), values)]
+    assert any("ix_links_due" in line for line in plan), plan
+    assert not any("TEMP B-TREE" in line for line in plan), plan
+    assert not any(line.startswith("SCAN link_rows") for line in plan), plan
+    claimed = links.claim(connection, NOW, LEASE_END, 64)
+    assert len(claimed) == 64
