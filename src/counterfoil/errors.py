@@ -7,8 +7,15 @@ CounterfoilError
 ├── WebhookRefused          a delivery that is answered 400; its text never holds input
 │   └── WebhookUnreadable   properly signed, but not a body that we can read: kept and parked
 ├── IntakeFull              the queue is full, or the database cannot be written: 503
+├── Crowded                 too many requests wait for a customer already: 503
 ├── DatabaseBusy            another process owns the database
 ├── DatabaseOutdated        the schema is not the one this release needs
+├── EnsureFailed            for apps: there is no customer id to be had (see `counterfoil.client`)
+│   ├── UserUnknown         Clerk has no such user
+│   ├── UserDeleted         the user is gone
+│   ├── CustomerParked      a person must decide something first; ``reason`` says what
+│   ├── NoCustomer          the user is to have none as things stand; ``reason`` says why
+│   └── NotYet              it takes longer; ``location`` says where to look
 └── UpstreamError           a call to Clerk or Stripe did not succeed
     ├── Unreachable         no answer: time-out, refused or cut connection (may have taken effect)
     ├── ServerFailed        5xx (may have taken effect)
@@ -51,6 +58,10 @@ class IntakeFull(CounterfoilError):
     """The delivery cannot be taken now; Svix will bring it again."""
 
 
+class Crowded(CounterfoilError):
+    """Too many requests wait already."""
+
+
 class DatabaseBusy(CounterfoilError):
     """Another process owns the database."""
 
@@ -61,6 +72,42 @@ class DatabaseUnavailable(CounterfoilError):
 
 class DatabaseOutdated(CounterfoilError):
     """The database's schema is not the one this release needs."""
+
+
+class EnsureFailed(CounterfoilError):
+    """There is no customer id to be had."""
+
+
+class UserUnknown(EnsureFailed):
+    """Clerk has no such user."""
+
+
+class UserDeleted(EnsureFailed):
+    """The user is gone, and so is the customer, or soon will be."""
+
+
+class CustomerParked(EnsureFailed):
+    """A person must decide something first. ``reason``: one of the reasons to park."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class NoCustomer(EnsureFailed):
+    """As things stand the user is to have no customer. ``reason``: ``no_email`` and the like."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class NotYet(EnsureFailed):
+    """It is asked for, and will be done. ``location``: the path that tells how it stands."""
+
+    def __init__(self, message: str, location: str) -> None:
+        super().__init__(message)
+        self.location = location
 
 
 class UpstreamError(CounterfoilError):

@@ -31,6 +31,7 @@ from counterfoil.store.database import Database, ThreadDatabase
 from counterfoil.store.upgrade import upgrade
 from counterfoil.upstream.gate import Gate, Observer
 from counterfoil.web import app
+from counterfoil.web.api import Api
 from counterfoil.web.metrics import Metrics
 from counterfoil.web.receiver import Receiver
 
@@ -136,7 +137,9 @@ async def assemble(settings: Settings, outside: Outside, *, observe: bool = Fals
     receiver = Receiver(verifier, decoder, supervisor.intake.take, registry, now=clock.now)
     token = secrets.token_urlsafe(24)
     desk = _desk(token, supervisor, context, upstreams, metrics)
-    application = app.build(receiver, settings.webhook_path, desk)
+    ensurer = supervisor.ensurer
+    api = Api(settings.api_tokens(), token, ensurer.at_once, ensurer.wait, ensurer.stands)
+    application = app.build(receiver, settings.webhook_path, desk, api)
     return Node(supervisor, context, upstreams, application, pinned, token)
 
 

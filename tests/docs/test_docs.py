@@ -13,8 +13,8 @@ from typer.core import TyperGroup
 from counterfoil.clerk.webhook import Decoder, Verifier
 from counterfoil.cli.main import app
 from counterfoil.cli.output import Exit
-from counterfoil.cli.words import PARKED
 from counterfoil.core.link import ParkReason
+from counterfoil.core.words import PARKED
 from counterfoil.web.metrics import Metrics
 from counterfoil.web.receiver import Receiver
 from tools import settings_page

@@ -12,6 +12,7 @@ from counterfoil.clerk.webhook import Unreadable
 from counterfoil.core.link import ParkReason
 from counterfoil.core.news import Asked, UserDeleted, UserEvent
 from counterfoil.engine.context import CALL_TIME, Context
+from counterfoil.engine.ensure import Ensurer
 from counterfoil.engine.intake import Intake, Taken
 from counterfoil.engine.sweep import Sweeper
 from counterfoil.engine.worker import Worker
@@ -41,6 +42,8 @@ class Supervisor:
         self._verify = verify
         self._keep_journal = keep_journal
         self.worker = Worker(context)
+        self.ensurer = Ensurer(context, self.worker.wake)
+        self.worker.moved = self.ensurer.moved
         self.intake = Intake(self._commit, wake=self.worker.wake)
         self._sweeper = Sweeper(context, self.worker.wake)
         self._back = asyncio.Event()
@@ -59,6 +62,7 @@ class Supervisor:
         """Finish what is in flight: first what was taken, then the turns under way."""
         await self.intake.drain()
         await self.worker.stop(GRACE)
+        await self.ensurer.close()
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
