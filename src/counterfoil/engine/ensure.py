@@ -24,7 +24,7 @@ WAITERS = 5_000
 _FIRST_LOOK, _LONGEST_LOOK = 0.25, 4.0
 """Seconds between looks at the database while this node's workers say nothing: another node may do the work."""
 _KNOWN_FOR = 10.0
-"""Seconds for which "settled without a customer" is not asked anew: an app in a loop must not eat Clerk's quota."""
+"""Seconds for which "settled without a customer" is not asked anew: an app in a loop must not eat the quota."""
 _KNOWN_LIMIT = 10_000
 
 

@@ -1,0 +1,82 @@
+"""An app's requests, over ASGI: what a server would hand to the node."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import ASGIApp
+
+TOKEN = "an-apps-token-of-some-length"
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+async def ask(
+    application: ASGIApp,
+    method: str,
+    path: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    body: bytes = b"",
+    gone: asyncio.Event | None = None,
+) -> Answered:
+    """Send a request to an application; ``gone``: set when the client hangs up."""
+    status, told, text = 0, {}, b""
+    leaves = gone or asyncio.Event()
+    parts = [body]
+
+    async def receive() -> dict[str, Any]:
+        if parts:
+            return {"type": "http.request", "body": parts.pop(), "more_body": False}
+        await leaves.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        nonlocal status, text
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            told.update({name.decode(): value.decode() for name, value in message["headers"]})
+        text += message.get("body", b"")
+
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()],
+        "server": ("127.0.0.1", 8787),
+        "client": ("127.0.0.1", 50_000),
+    }
+    await application(scope, receive, send)
+    return Answered(status, told, text)
+
+
+async def ensure(
+    application: ASGIApp, user: str, *, wait: int | None = None, gone: asyncio.Event | None = None
+) -> Answered:
+    """``POST /v1/ensure/{user}`` with the app's token."""
+    prefer = {"prefer": f"wait={wait}"} if wait is not None else {}
+    headers = {"authorization": f"Bearer {TOKEN}", **prefer}
+    return await ask(application, "POST", f"/v1/ensure/{user}", headers, gone=gone)
+
+
+async def link(application: ASGIApp, user: str) -> Answered:
+    """``GET /v1/links/{user}`` with the app's token."""
+    return await ask(application, "GET", f"/v1/links/{user}", {"authorization": f"Bearer {TOKEN}"})
