@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -13,7 +12,7 @@ from counterfoil.client import ensure_customer
 from counterfoil.errors import ConfigurationError, UserUnknown
 from counterfoil.sandbox.faults import Fault
 from tests.asking import TOKEN
-from tests.cli.support import beside, until
+from tests.cli.support import beside
 from tests.cli.test_serve import Standing, standing_in
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -84,20 +83,3 @@ async def test_an_app_asks_over_http(standing: Standing) -> None:
         await ensure_customer("user_neverheardof", url=url, token=TOKEN)
     with pytest.raises(ConfigurationError, match="refuses the token"):
         await ensure_customer(users[0], url=url, token=TOKEN + "x")
-
-
-async def test_a_client_that_hangs_up_frees_its_place(standing: Standing) -> None:
-    """Over a real server: the wait ends with the connection, so the next one begins a new question."""
-    user = silent(standing, "alan")
-    standing.sandbox.plan_fault("stripe", "customers.create", Fault(kind="slow", delay=4.0))
-    place, headers = f"{standing.serve.url}/v1/ensure/{user}", {"authorization": f"Bearer {TOKEN}"}
-    async with aiohttp.ClientSession() as session:
-        with pytest.raises(asyncio.TimeoutError):
-            await session.post(place, headers=headers, timeout=aiohttp.ClientTimeout(total=1.0))
-
-    async def asked_once_more() -> bool:
-        found = await standing.run("ensure", user, "--timeout", "10")
-        return found.code == 0
-
-    await until(asked_once_more)
-    assert len(customers(standing, user)) == 1

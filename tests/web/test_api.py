@@ -4,14 +4,17 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import aiohttp
 import pytest
 from starlette.applications import Starlette
 
+from counterfoil.cli.serve import server_for
 from counterfoil.core.link import ParkReason
 from counterfoil.core.standing import PENDING, UNKNOWN, Standing, State
 from counterfoil.core.step import Without
 from counterfoil.errors import Crowded, DatabaseUnavailable
 from counterfoil.web.api import Api, patience, routes
+from tests.acceptance.node import free_port
 from tests.asking import TOKEN, Answered, ask
 
 OTHER = "another-token-during-a-rotation"
@@ -202,3 +205,27 @@ async def test_a_client_that_hangs_up_is_not_waited_for() -> None:
     gone.set()
     await asyncio.wait_for(asking, 1)
     assert node.given_up
+
+
+async def test_a_client_of_the_real_server_that_hangs_up_is_not_waited_for_either() -> None:
+    node, port = Node(), free_port()
+    node.holds.clear()
+    server = server_for(node.application(TOKEN), "127.0.0.1", port)
+    serving = asyncio.create_task(server.serve())
+    url, headers = f"http://127.0.0.1:{port}{PATH}", {"authorization": f"Bearer {TOKEN}"}
+    try:
+        async with asyncio.timeout(10), aiohttp.ClientSession(headers=headers) as session:
+            while not node.waits:
+                try:
+                    await session.post(url, data=b"{}", timeout=aiohttp.ClientTimeout(total=0.3))
+                except (aiohttp.ClientError, TimeoutError):
+                    await asyncio.sleep(0.02)
+            while not node.given_up:
+                await asyncio.sleep(0.01)
+            node.holds.set()
+            async with session.post(url) as answer:
+                assert (answer.status, await answer.json()) == (200, {"customer_id": "cus_1"})
+    finally:
+        server.stop()  # type: ignore[no-untyped-call]
+        await asyncio.gather(serving, return_exceptions=True)
+        await asyncio.sleep(0.3)
