@@ -4,6 +4,7 @@ CounterfoilError
 ├── ConfigurationError      a setting is missing or wrong; the message says what to set
 │   └── WrongEnvironment    the keys are of another environment than the pinned one
 ├── BadSubject              not a Clerk user id
+├── AlertRefused            the receiver of alerts did not take one
 ├── WebhookRefused          a delivery that is answered 400; its text never holds input
 │   └── WebhookUnreadable   properly signed, but not a body that we can read: kept and parked
 ├── IntakeFull              the queue is full, or the database cannot be written: 503
@@ -44,6 +45,10 @@ class WrongEnvironment(ConfigurationError):
 
 class BadSubject(CounterfoilError):
     """Not a Clerk user id."""
+
+
+class AlertRefused(CounterfoilError):
+    """The receiver of alerts did not take one; its text never holds the receiver's address."""
 
 
 class WebhookRefused(CounterfoilError):

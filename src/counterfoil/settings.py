@@ -30,6 +30,7 @@ _DURATION = re.compile(r"(\d{1,9})\s*(ms|s|m|h|d)")
 TOML = "counterfoil.toml"
 DOTENV = ".env"
 _TOKEN = re.compile(r"[!-~]{16,}")
+_ADDRESS = re.compile(r"https?://[^\s/@]+(/\S*)?")
 _OF_THE_CLIENT = {"COUNTERFOIL_URL"}
 """Read by `counterfoil.client` in the app's process, which may share our environment."""
 
@@ -160,6 +161,19 @@ class Settings(BaseModel):
             "several, with commas, during a rotation. Unset: that API is shut."
         ),
     )
+    alert_url: SecretStr | None = Field(
+        None,
+        validation_alias=_named("COUNTERFOIL_ALERT_URL"),
+        description=(
+            "Where alerts are posted as JSON, which Slack understands too (https://...). A secret. Unset: nowhere."
+        ),
+    )
+    alert_after: Duration = Field(
+        15 * 60_000,
+        validation_alias=_named("COUNTERFOIL_ALERT_AFTER"),
+        ge=60_000,
+        description="For how long a link may be unsettled before an alert tells so.",
+    )
     log_level: str = Field(
         "info",
         validation_alias=_named("COUNTERFOIL_LOG_LEVEL"),
@@ -174,6 +188,13 @@ class Settings(BaseModel):
             raise ValueError(
                 "a token has 16 characters at least, none of them a space; try `openssl rand -hex 24`"
             )
+        return value
+
+    @field_validator("alert_url")
+    @classmethod
+    def _an_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and _ADDRESS.fullmatch(value.get_secret_value()) is None:
+            raise ValueError("write the receiver's whole address: https://...")
         return value
 
     def signing_secrets(self) -> list[str]:

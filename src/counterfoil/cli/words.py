@@ -33,15 +33,6 @@ _NEWS = {
 }
 
 
-def ago(milliseconds: int) -> str:
-    """A duration as a person says it."""
-    seconds = max(0, milliseconds) // 1000
-    for size, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {name}"
-    return f"{seconds} s"
-
-
 def moment(milliseconds: int) -> str:
     """A time, in UTC, to the millisecond."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]

@@ -1,4 +1,4 @@
-"""Plain words for why a link needs a person, or has no customer: for the command line, the API and alerts."""
+"""Plain words that the command line, the API and alerts share: why a link needs a person, or has no customer."""
 
 PARKED = {
     "duplicate": "two live customers claim this user: keep one, take the user's id from the other's metadata",
@@ -19,3 +19,12 @@ WITHOUT = {
     "unread": "nothing is known of the user but the id, and nobody has asked for a customer",
 }
 """Each reason why a settled link has no customer."""
+
+
+def ago(milliseconds: int) -> str:
+    """A duration as a person says it."""
+    seconds = max(0, milliseconds) // 1000
+    for size, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {name}"
+    return f"{seconds} s"
