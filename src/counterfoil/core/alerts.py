@@ -55,7 +55,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
 
     parked: Mapping[str, Parked] = {}
     upstreams: Mapping[str, Upstream] = {}
-    deletions_held_at: int | None = None
+    deletions_held: bool = False
     unsettled: int = 0
     oldest: int | None = None
     """Since when the oldest unsettled link is so."""
@@ -105,7 +105,7 @@ def compare(now_so: Situation, told: Mapping[str, Told], after: int, now: int) -
     notices = [each for each in about_parked.values() if isinstance(each, Notice)]
     for name, upstream in now_so.upstreams.items():
         notices += _upstream(name, upstream, told, now)
-    notices += _deletions(now_so.deletions_held_at, told, now)
+    notices += _deletions(held=now_so.deletions_held, told=told, now=now)
     notices += _oldest(now_so, told, after, now)
     quietly = {_PARKED + reason: each for reason, each in about_parked.items() if isinstance(each, Told)}
     return Difference(notices, quietly)
@@ -159,13 +159,13 @@ def _upstream(name: str, upstream: Upstream, told: Mapping[str, Told], now: int)
     return []
 
 
-def _deletions(held_at: int | None, told: Mapping[str, Told], now: int) -> list[Notice]:
-    if held_at is not None and HELD not in told:
+def _deletions(*, held: bool, told: Mapping[str, Told], now: int) -> list[Notice]:
+    if held and HELD not in told:
         text = (
             "Deletions are held: too many users were deleted in too short a time. Look into it, then release them."
         )
         return [_notice(Kind.DELETIONS_HELD, "raised", HELD, Told(now), text)]
-    if held_at is None and HELD in told:
+    if not held and HELD in told:
         return [_notice(Kind.DELETIONS_HELD, "cleared", HELD, None, "Deletions are carried out again.")]
     return []
 

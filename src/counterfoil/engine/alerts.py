@@ -122,10 +122,9 @@ class Alerts:
                 reason: Parked(count, tuple(figures.parked_ids(connection, reason, "", SAMPLE)))
                 for reason, count in backlog.parked.items()
             }
-            held = known.get(_HELD)
             situation = Situation(
                 parked=parked,
-                deletions_held_at=int(held) if held is not None else None,
+                deletions_held=bool(known.get(_HELD)),
                 unsettled=backlog.unsettled,
                 oldest=backlog.oldest,
             )
