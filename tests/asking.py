@@ -1,12 +1,16 @@
-"""An app's requests, over ASGI: what a server would hand to the node."""
+"""An app's requests over ASGI, as a server would hand them to the node; and a server that an app may ask."""
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from aiohttp import web
 from starlette.types import ASGIApp
+
+from tests.acceptance.node import free_port
 
 TOKEN = "an-apps-token-of-some-length"
 
@@ -80,3 +84,25 @@ async def ensure(
 async def link(application: ASGIApp, user: str) -> Answered:
     """``GET /v1/links/{user}`` with the app's token."""
     return await ask(application, "GET", f"/v1/links/{user}", {"authorization": f"Bearer {TOKEN}"})
+
+
+@asynccontextmanager
+async def server(status: int, body: object, seen: list[web.Request] | None = None) -> AsyncIterator[str]:
+    """A server that answers everything with this; yields its URL."""
+
+    async def answer(request: web.Request) -> web.Response:
+        if seen is not None:
+            seen.append(request)
+        text = body if isinstance(body, str) else json.dumps(body)
+        return web.Response(status=status, text=text, headers={"location": "/elsewhere"})
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()

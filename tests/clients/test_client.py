@@ -1,10 +1,7 @@
 """`counterfoil.client`, over real HTTP."""
 
-import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
@@ -23,29 +20,7 @@ from counterfoil.errors import (
     UserUnknown,
 )
 from tests.acceptance.node import free_port
-from tests.asking import TOKEN
-
-
-@asynccontextmanager
-async def server(status: int, body: object, seen: list[web.Request] | None = None) -> AsyncIterator[str]:
-    """A server that answers everything with this; yields its URL."""
-
-    async def answer(request: web.Request) -> web.Response:
-        if seen is not None:
-            seen.append(request)
-        text = body if isinstance(body, str) else json.dumps(body)
-        return web.Response(status=status, text=text, headers={"location": "/elsewhere"})
-
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        await runner.cleanup()
+from tests.asking import TOKEN, server
 
 
 async def asked(status: int, body: object) -> CounterfoilError:

@@ -47,7 +47,7 @@ class Desk:
 
 def build(receiver: ASGIApp, webhook_path: str, desk: Desk, api: Api) -> ASGIApp:
     """Put the receiver, the local API and the API for apps together."""
-    local = _local_api(desk, routes(api))
+    local = Starlette(routes=local_routes(desk, api))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == webhook_path:
@@ -58,7 +58,9 @@ def build(receiver: ASGIApp, webhook_path: str, desk: Desk, api: Api) -> ASGIApp
     return app
 
 
-def _local_api(desk: Desk, more: Sequence[Route]) -> Starlette:
+def local_routes(desk: Desk, api: Api) -> list[Route]:
+    """All routes but the webhook's."""
+
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
 
@@ -79,15 +81,13 @@ def _local_api(desk: Desk, more: Sequence[Route]) -> Starlette:
             return JSONResponse({"error": 'send {"subjects": ["user_..."]} or {"everything": true}'}, 400)
         return JSONResponse({"retried": await desk.retry(wanted)})
 
-    return Starlette(
-        routes=[
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics),
-            Route("/v1/retry", retry, methods=["POST"]),
-            *more,
-        ]
-    )
+    return [
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/metrics", metrics),
+        Route("/v1/retry", retry, methods=["POST"]),
+        *routes(api),
+    ]
 
 
 async def _wanted(request: Request) -> RetryRequest:
