@@ -3,7 +3,10 @@
 import json
 from typing import Any
 
+import pytest
+
 from counterfoil.engine.alerts import PERIOD
+from counterfoil.errors import DatabaseUnavailable
 from counterfoil.sandbox.faults import Fault
 from counterfoil.store import environment
 from tests.harness import HOUR, MINUTE, World, scenario
@@ -67,15 +70,15 @@ async def test_a_parked_link_is_told_once_and_again_when_it_is_mended(world: Wor
 
 
 @scenario
-async def test_six_hundred_parked_links_are_two_messages(world: World) -> None:
+async def test_hundreds_of_parked_links_are_two_messages(world: World) -> None:
     receiver = Receiver(world)
     await world.start(**ALERTS)
-    for number in range(600):
+    for number in range(350):
         world.sign_up(f"person{number}@example.com", stripeCustomerId=f"cus_nowhere{number:07}")
     await world.run(HOUR)
     texts = [each["text"] for each in receiver.taken]
     assert len(texts) == 2, texts
-    assert (await world.figures()).backlog.parked == {"foreign": 600}
+    assert (await world.figures()).backlog.parked == {"foreign": 350}
 
 
 @scenario
@@ -177,6 +180,51 @@ async def test_a_receiver_that_is_down_is_told_when_it_is_back_and_hinders_nobod
     assert [each.get("subject_id") for each in receiver.taken] == [user], receiver.taken
     await world.run(HOUR)
     assert len(receiver.taken) == 1
+
+
+@scenario
+async def test_while_the_database_cannot_be_written_nothing_is_repeated_and_nothing_forgotten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver = Receiver(world)
+    await world.start(**ALERTS)
+    user = refused_sign_up(world, "ada")
+    await world.run(5.0)
+
+    async def refuse(_: object) -> None:
+        raise DatabaseUnavailable("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.database, "write", refuse)
+        await world.run(5 * MINUTE)
+    assert receiver.says() == [("parked", "raised", "rejected")]
+    await world.run(MINUTE)
+    await world.restart(**ALERTS)
+    await world.run(MINUTE)
+    assert receiver.says() == []
+    await world.nodes[0].supervisor.retry([user])
+    await world.run(SOON)
+    assert receiver.says() == [("parked", "cleared", "rejected")]
+
+
+@scenario
+async def test_while_the_database_cannot_be_read_nothing_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver = Receiver(world)
+    await world.start(**ALERTS)
+    refused_sign_up(world, "ada")
+    await world.run(5.0)
+
+    async def refuse(_: object) -> None:
+        raise DatabaseUnavailable("disk gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.database, "read", refuse)
+        await world.run(5 * MINUTE)
+    assert receiver.says() == []
+    await world.run(SOON)
+    assert receiver.says() == [("parked", "raised", "rejected")]
 
 
 @scenario

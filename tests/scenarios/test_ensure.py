@@ -3,7 +3,10 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from counterfoil.engine import ensure as engine_ensure
+from counterfoil.errors import DatabaseUnavailable
 from counterfoil.sandbox.faults import Fault
 from counterfoil.sandbox.sandbox import SandboxSettings
 from counterfoil.sandbox.svix import SvixSettings
@@ -293,7 +296,10 @@ def waiting(node: Node) -> tuple[int, int]:
 
 
 @scenario
-async def test_when_too_many_wait_the_next_is_sent_away_and_those_with_a_customer_are_not(world: World) -> None:
+async def test_when_too_many_wait_the_next_is_sent_away_and_those_with_a_customer_are_not(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_ensure, "WAITERS", 30)
     node = await world.start(**OPEN)
     linked = world.sign_up()
     await world.settle()
@@ -306,6 +312,38 @@ async def test_when_too_many_wait_the_next_is_sent_away_and_those_with_a_custome
     assert (await ensure(node.application, linked)).status == 200
     assert {(await each).status for each in asking} == {202}
     assert await world.link("user_one_too_many") is None
+
+
+@scenario
+async def test_while_the_database_cannot_be_written_a_customer_that_is_there_is_answered_and_others_are_503(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await world.start(**OPEN)
+    linked = world.sign_up()
+    await world.settle()
+
+    async def refuse(_: object) -> None:
+        raise DatabaseUnavailable("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.database, "write", refuse)
+        answers = await asyncio.gather(*(ensure(node.application, "user_another") for _ in range(3)))
+        assert {(each.status, each.headers["retry-after"]) for each in answers} == {(503, "5")}
+        assert (await ensure(node.application, linked)).status == 200
+    assert waiting(node) == (0, 0)
+    assert (await ensure(node.application, "user_another")).status == 404
+
+
+@scenario
+async def test_how_many_were_lately_without_a_customer_is_limited(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_ensure, "_KNOWN_LIMIT", 2)
+    node = await world.start(**OPEN)
+    for user in [world.sign_up(email=None) for _ in range(5)]:
+        await world.settle()
+        assert (await asked(world, user)).status == 409
+    assert len(node.supervisor.ensurer._without) <= 2
 
 
 @scenario

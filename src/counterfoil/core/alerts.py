@@ -114,9 +114,7 @@ def compare(now_so: Situation, told: Mapping[str, Told], after: int, now: int) -
 def _parked(reason: str, found: Parked, before: Told | None, now: int) -> Notice | Told | None:
     """A message about one reason; or, where some are parked no more, what to remember of the rest."""
     key = _PARKED + reason
-    if found.count == 0:
-        if before is None:
-            return None
+    if found.count == 0:  # so it was told
         text = f"No link is parked as {reason} any more."
         return _notice(Kind.PARKED, "cleared", key, None, text, reason=reason)
     if reason == ParkReason.OBSERVED:

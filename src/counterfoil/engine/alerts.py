@@ -81,6 +81,7 @@ class Alerts:
         self._breakers = breakers
         self._after = after
         self._soon = asyncio.Event()
+        self._unkept: dict[str, Told | None] = {}
 
     def look(self) -> None:
         """Something may have changed: look now."""
@@ -108,8 +109,8 @@ class Alerts:
 
     async def _tell(self) -> None:
         found = await self._difference()
-        if found.quietly:
-            await self._remember(dict(found.quietly))
+        if found.quietly or self._unkept:
+            await self._remember(found.quietly)
         for notice in found.notices:
             await self._send(notice)
             await self._remember({notice.key: notice.told})
@@ -133,7 +134,7 @@ class Alerts:
         situation, told = await self._database.read(job)
         upstreams = {name: _upstream(breaker) for name, breaker in self._breakers.items()}
         situation = msgspec.structs.replace(situation, upstreams=upstreams)
-        return compare(situation, told, self._after, self._clock.now())
+        return compare(situation, _merged(told, self._unkept), self._after, self._clock.now())
 
     async def _send(self, notice: Notice) -> None:
         await self._sender.send(
@@ -147,14 +148,23 @@ class Alerts:
         _log.info("alert", alert=notice.alert, state=notice.state, reason=notice.reason)
 
     async def _remember(self, changes: Mapping[str, Told | None]) -> None:
-        """Change these keys only: what else was told may have changed meanwhile."""
+        """Change these keys only; while the database cannot be written they are kept here: nothing is repeated."""
+        self._unkept.update(changes)
 
         def job(connection: Connection) -> None:
             told = _decode_told(environment.load(connection).get(_TOLD, "{}"))
-            merged = {key: value for key, value in {**told, **changes}.items() if value is not None}
-            environment.put(connection, {_TOLD: msgspec.json.encode(merged).decode()})
+            environment.put(connection, {_TOLD: msgspec.json.encode(_merged(told, self._unkept)).decode()})
 
-        await self._database.write(job)
+        try:
+            await self._database.write(job)
+        except DatabaseUnavailable as error:
+            _log.warning("alerts.not_kept", error=str(error))
+        else:
+            self._unkept.clear()
+
+
+def _merged(told: Mapping[str, Told], changes: Mapping[str, Told | None]) -> dict[str, Told]:
+    return {key: value for key, value in {**told, **changes}.items() if value is not None}
 
 
 def _upstream(breaker: Breaker) -> Upstream:
