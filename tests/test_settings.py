@@ -209,3 +209,34 @@ def test_commands_without_keys_find_the_database_as_serve_does(tmp_path: Path) -
     (tmp_path / ".env").write_text("DATABASE_URL=sqlite:///dotenv.db\n")
     assert database_url({}, tmp_path) == "sqlite:///dotenv.db"
     assert database_url({"DATABASE_URL": "sqlite:///environ.db"}, tmp_path) == "sqlite:///environ.db"
+
+
+def test_tokens_are_long_and_are_taken_one_by_one(tmp_path: Path) -> None:
+    assert load(NEEDED, tmp_path).api_tokens() == []
+    two = {**NEEDED, "COUNTERFOIL_API_TOKEN": "a-token-of-some-length, another-of-some-length"}
+    assert load(two, tmp_path).api_tokens() == ["a-token-of-some-length", "another-of-some-length"]
+    for wrong in ("short", "a-token-of-some-length,short", "a token with spaces"):
+        said = refusal(tmp_path, COUNTERFOIL_API_TOKEN=wrong)
+        assert said.startswith("COUNTERFOIL_API_TOKEN: a token has 16 characters at least")
+        assert wrong not in said
+
+
+@pytest.mark.parametrize("url", ["https://alerts.example.com", "http://127.0.0.1:8000/hook?token=x"])
+def test_an_address_for_alerts_is_a_secret(tmp_path: Path, url: str) -> None:
+    settings = load({**NEEDED, "COUNTERFOIL_ALERT_URL": url}, tmp_path)
+    assert settings.alert_url is not None
+    assert settings.alert_url.get_secret_value() == url
+    assert url not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "url", ["alerts.example.com/secret", "ftp://example.com", "https://", "https://a b", "https://u:secret@x/"]
+)
+def test_an_address_for_alerts_that_is_none_is_refused_without_repeating_it(tmp_path: Path, url: str) -> None:
+    said = refusal(tmp_path, COUNTERFOIL_ALERT_URL=url)
+    assert said == "COUNTERFOIL_ALERT_URL: write the receiver's whole address: https://..."
+
+
+def test_what_the_client_reads_may_share_the_environment(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("COUNTERFOIL_URL=http://127.0.0.1:8787\n")
+    assert load({**NEEDED, "COUNTERFOIL_URL": "http://127.0.0.1:8787"}, tmp_path).port == 8787

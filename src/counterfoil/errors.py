@@ -4,12 +4,20 @@ CounterfoilError
 ├── ConfigurationError      a setting is missing or wrong; the message says what to set
 │   └── WrongEnvironment    the keys are of another environment than the pinned one
 ├── BadSubject              not a Clerk user id
+├── AlertRefused            the receiver of alerts did not take one
 ├── WebhookRefused          a delivery that is answered 400; its text never holds input
 │   └── WebhookUnreadable   properly signed, but not a body that we can read: kept and parked
 ├── IntakeFull              the queue is full, or the database cannot be written: 503
+├── Crowded                 too many requests wait for a customer already: 503
 ├── DatabaseBusy            another process owns the database
 ├── DatabaseUnavailable     the database cannot be read or written now
 ├── DatabaseOutdated        the schema is not the one this release needs
+├── EnsureFailed            for apps: there is no customer id to be had (see `counterfoil.client`)
+│   ├── UserUnknown         Clerk has no such user
+│   ├── UserDeleted         the user is gone
+│   ├── CustomerParked      a person must decide something first; ``reason`` says what
+│   ├── NoCustomer          the user is to have none as things stand; ``reason`` says why
+│   └── NotYet              it takes longer; ``location`` says where to look
 └── UpstreamError           a call to Clerk or Stripe did not succeed
     ├── Unreachable         no answer: time-out, refused or cut connection (may have taken effect)
     ├── ServerFailed        5xx (may have taken effect)
@@ -40,6 +48,10 @@ class BadSubject(CounterfoilError):
     """Not a Clerk user id."""
 
 
+class AlertRefused(CounterfoilError):
+    """The receiver of alerts did not take one; its text never holds the receiver's address."""
+
+
 class WebhookRefused(CounterfoilError):
     """A delivery that is answered 400."""
 
@@ -50,6 +62,10 @@ class WebhookUnreadable(WebhookRefused):
 
 class IntakeFull(CounterfoilError):
     """The delivery cannot be taken now; Svix will bring it again."""
+
+
+class Crowded(CounterfoilError):
+    """Too many requests wait already."""
 
 
 class DatabaseBusy(CounterfoilError):
@@ -65,6 +81,42 @@ class DatabaseUnavailable(CounterfoilError):
 
 class DatabaseOutdated(CounterfoilError):
     """The database's schema is not the one this release needs."""
+
+
+class EnsureFailed(CounterfoilError):
+    """There is no customer id to be had."""
+
+
+class UserUnknown(EnsureFailed):
+    """Clerk has no such user."""
+
+
+class UserDeleted(EnsureFailed):
+    """The user is gone, and so is the customer, or soon will be."""
+
+
+class CustomerParked(EnsureFailed):
+    """A person must decide something first. ``reason``: one of the reasons to park."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class NoCustomer(EnsureFailed):
+    """As things stand the user is to have no customer. ``reason``: ``no_email`` and the like."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class NotYet(EnsureFailed):
+    """It is asked for, and will be done. ``location``: the path that tells how it stands."""
+
+    def __init__(self, message: str, location: str) -> None:
+        super().__init__(message)
+        self.location = location
 
 
 class UpstreamError(CounterfoilError):

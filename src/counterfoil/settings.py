@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
 from counterfoil.errors import ConfigurationError
 
@@ -20,6 +29,10 @@ _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d{1,9})\s*(ms|s|m|h|d)")
 TOML = "counterfoil.toml"
 DOTENV = ".env"
+_TOKEN = re.compile(r"[!-~]{16,}")
+_ADDRESS = re.compile(r"https?://[^\s/@]+(/\S*)?")
+_OF_THE_CLIENT = {"COUNTERFOIL_URL"}
+"""Read by `counterfoil.client` in the app's process, which may share our environment."""
 
 
 def _milliseconds(value: object) -> object:
@@ -28,6 +41,11 @@ def _milliseconds(value: object) -> object:
     if match is None:
         raise ValueError("write a duration like 10s, 15m, 20h or 90d")
     return int(match[1]) * _UNITS[match[2]]
+
+
+def _parts(secret: SecretStr) -> list[str]:
+    """Several secrets in one setting, one by one."""
+    return [part.strip() for part in secret.get_secret_value().split(",") if part.strip()]
 
 
 def _named(*names: str) -> Any:
@@ -141,6 +159,27 @@ class Settings(BaseModel):
         ge=3_600_000,
         description="How long the journal is kept.",
     )
+    api_token: SecretStr | None = Field(
+        None,
+        validation_alias=_named("COUNTERFOIL_API_TOKEN"),
+        description=(
+            "What an app shows to ask for a customer (Authorization: Bearer ...), 16 characters at least; "
+            "several, with commas, during a rotation. Unset: that API is shut."
+        ),
+    )
+    alert_url: SecretStr | None = Field(
+        None,
+        validation_alias=_named("COUNTERFOIL_ALERT_URL"),
+        description=(
+            "Where alerts are posted as JSON, which Slack understands too (https://...). A secret. Unset: nowhere."
+        ),
+    )
+    alert_after: Duration = Field(
+        15 * 60_000,
+        validation_alias=_named("COUNTERFOIL_ALERT_AFTER"),
+        ge=60_000,
+        description="For how long a link may be unsettled before an alert tells so.",
+    )
     log_level: str = Field(
         "info",
         validation_alias=_named("COUNTERFOIL_LOG_LEVEL"),
@@ -148,10 +187,29 @@ class Settings(BaseModel):
         description="debug, info, warning or error.",
     )
 
+    @field_validator("api_token")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not all(_TOKEN.fullmatch(token) for token in _parts(value)):
+            raise ValueError(
+                "a token has 16 characters at least, none of them a space; try `openssl rand -hex 24`"
+            )
+        return value
+
+    @field_validator("alert_url")
+    @classmethod
+    def _an_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and _ADDRESS.fullmatch(value.get_secret_value()) is None:
+            raise ValueError("write the receiver's whole address: https://...")
+        return value
+
     def signing_secrets(self) -> list[str]:
         """The signing secrets, one by one."""
-        text = self.clerk_webhook_signing_secret.get_secret_value()
-        return [part.strip() for part in text.split(",") if part.strip()]
+        return _parts(self.clerk_webhook_signing_secret)
+
+    def api_tokens(self) -> list[str]:
+        """The tokens of the API for apps, one by one; none: it is shut."""
+        return _parts(self.api_token) if self.api_token is not None else []
 
 
 def names() -> dict[str, tuple[str, ...]]:
@@ -213,7 +271,7 @@ def _known(environ: Mapping[str, str]) -> dict[str, str]:
             if environ.get(f"{name}_FILE"):
                 found[first] = _read(name, Path(environ[f"{name}_FILE"]))
                 break
-    allowed = {name for each in names().values() for name in each}
+    allowed = {name for each in names().values() for name in each} | _OF_THE_CLIENT
     for name in environ:
         bare = name.removesuffix("_FILE")
         if name.startswith("COUNTERFOIL_") and bare not in allowed:

@@ -18,6 +18,7 @@ from counterfoil.clerk.body import BodyReader
 from counterfoil.clerk.webhook import Decoder, Verifier
 from counterfoil.core.policy import Policy
 from counterfoil.engine import pin
+from counterfoil.engine.alerts import Alerts, Sender
 from counterfoil.engine.catch_up import CatchUp
 from counterfoil.engine.clock import Clock, SystemClock
 from counterfoil.engine.context import Context, Rules
@@ -30,6 +31,7 @@ from counterfoil.store.database import Database, ThreadDatabase
 from counterfoil.store.upgrade import upgrade
 from counterfoil.upstream.gate import Gate, Observer
 from counterfoil.web import app
+from counterfoil.web.api import Api
 from counterfoil.web.metrics import Metrics
 from counterfoil.web.receiver import Receiver
 
@@ -128,14 +130,17 @@ async def assemble(settings: Settings, outside: Outside, *, observe: bool = Fals
         rules=Rules(policy, observe=observe),
         instance_id=pinned.clerk_instance,
     )
-    supervisor = Supervisor(context, settings.journal_keep, keys.verify)
+    alerts = _alerts(settings, outside, upstreams, pinned)
+    supervisor = Supervisor(context, settings.journal_keep, keys.verify, alerts)
     for gate in upstreams.gates.values():
         gate.breaker.recovered = supervisor.recovered
     decoder = Decoder(instance_id=pinned.clerk_instance, link_back_key=settings.link_back_key)
     receiver = Receiver(verifier, decoder, supervisor.intake.take, registry, now=clock.now)
     token = secrets.token_urlsafe(24)
     desk = _desk(token, supervisor, context, upstreams, metrics)
-    application = app.build(receiver, settings.webhook_path, desk)
+    ensurer = supervisor.ensurer
+    api = Api(settings.api_tokens(), token, ensurer.at_once, ensurer.wait, ensurer.stands)
+    application = app.build(receiver, settings.webhook_path, desk, api)
     return Node(supervisor, context, upstreams, application, pinned, token)
 
 
@@ -166,6 +171,14 @@ class _Keys:
         stripe_key = self._settings.stripe_secret_key.get_secret_value()
         found = await pin.ask(self._upstreams.clerk, self._upstreams.stripe, stripe_key)
         return await pin.pin(self._database, found, self._settings.metadata_key, self._clock.now())
+
+
+def _alerts(settings: Settings, outside: Outside, upstreams: Upstreams, pinned: pin.Environment) -> Alerts | None:
+    if settings.alert_url is None:
+        return None
+    sender = Sender(outside.transport, settings.alert_url.get_secret_value(), pinned.sentence())
+    breakers = {name: gate.breaker for name, gate in upstreams.gates.items()}
+    return Alerts(outside.database, outside.clock, sender, breakers, settings.alert_after)
 
 
 def _desk(

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from counterfoil.sandbox.clerk import ClerkSettings
 from counterfoil.sandbox.http import serve as serve_sandbox
 from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
 from counterfoil.sandbox.stripe import StripeSettings
+from tests.asking import server
 from tests.cli.support import Ended, beside, command, keys, pinned
 
 LIVE = SandboxSettings(stripe=StripeSettings(secret_key="sk_live_stripeSandbox"))
@@ -155,3 +157,36 @@ async def test_settings_come_from_dotenv_and_toml(tmp_path: Path) -> None:
         found = await beside(tmp_path, "check", "--json")
     assert found.code == 0, found
     assert "ins_ofTheFile" in found.out
+
+
+async def test_alerts_are_named_by_their_host_alone(tmp_path: Path, sandbox: Sandbox) -> None:
+    found = await checked(tmp_path, sandbox, COUNTERFOIL_ALERT_URL="https://alerts.example.com/secret-hook")
+    assert (found.code, marks(found)["alerts"]) == (0, "ok")
+    assert "alerts.example.com" in found.out
+    assert "secret-hook" not in found.out
+    plain = await checked(tmp_path, sandbox, COUNTERFOIL_ALERT_URL="http://alerts.example.com/secret-hook")
+    assert (plain.code, marks(plain)["alerts"]) == (0, "warning")
+
+
+async def test_a_test_alert_is_sent_when_asked_for(tmp_path: Path, sandbox: Sandbox) -> None:
+    seen: list[web.Request] = []
+    async with server(200, "ok", seen) as receiver, serve_sandbox(sandbox) as base:
+        given = keys(sandbox, base, COUNTERFOIL_ALERT_URL=f"{receiver}/secret-hook")
+        quiet = await beside(tmp_path, "check", "--json", **given)
+        assert (quiet.code, seen) == (0, [])
+        found = await beside(tmp_path, "check", "--alert", "--json", **given)
+    assert (found.code, marks(found)["alerts"]) == (0, "ok")
+    assert [(each.method, each.path) for each in seen] == [("POST", "/secret-hook")]
+    assert "secret-hook" not in found.out
+
+
+async def test_a_receiver_that_takes_no_alert_is_a_failure(tmp_path: Path, sandbox: Sandbox) -> None:
+    async with server(404, "no_team") as receiver, serve_sandbox(sandbox) as base:
+        given = keys(sandbox, base, COUNTERFOIL_ALERT_URL=f"{receiver}/secret-hook")
+        found = await beside(tmp_path, "check", "--alert", "--json", **given)
+        none = await beside(tmp_path, "check", "--alert", "--json", **keys(sandbox, base))
+    assert (found.code, marks(found)["alerts"]) == (1, "failed")
+    assert "it answered 404" in found.out
+    assert "secret-hook" not in found.out
+    assert (none.code, marks(none)["alerts"]) == (1, "failed")
+    assert "COUNTERFOIL_ALERT_URL is not set" in none.out

@@ -32,6 +32,7 @@ from counterfoil.core.step import (
     Turn,
     UpdateCustomer,
     WaitUntil,
+    Without,
     World,
     WriteLinkBack,
 )
@@ -308,16 +309,16 @@ def test_an_address_that_was_refused_is_left_out() -> None:
 
 
 def test_a_user_without_an_email_waits_for_one() -> None:
-    assert step(known(fields=Fields(name="Ada"))) == Settled("waiting for an email address")
+    assert step(known(fields=Fields(name="Ada"))) == Settled("waiting for an email address", Without.NO_EMAIL)
 
 
 def test_a_user_older_than_the_first_start_gets_no_customer() -> None:
-    assert step(known(wanted=False)) == Settled("older than the first start")
+    assert step(known(wanted=False)) == Settled("older than the first start", Without.OLDER)
 
 
 def test_a_user_of_whom_only_the_id_is_known_is_read_if_wanted() -> None:
     assert step(known(fields=None, source_version=0)) == ReadUser()
-    assert step(known(fields=None, source_version=0, wanted=False)) == Settled("nothing known yet")
+    assert step(known(fields=None, source_version=0, wanted=False)) == Settled("nothing known yet", Without.UNREAD)
 
 
 @pytest.mark.parametrize(
@@ -349,7 +350,7 @@ def test_a_name_that_we_wrote_ourselves_does_not_stop_a_new_customer() -> None:
 
 def test_an_old_user_whom_clerk_gave_a_customer_is_left_until_changed() -> None:
     old = known(link_back="cus_5", wanted=False, source_version=SINCE - 1)
-    assert step(old) == Settled("older than the first start")
+    assert step(old) == Settled("older than the first start", Without.OLDER)
     changed = known(link_back="cus_5", wanted=False, source_version=SINCE)
     assert step(changed) == InspectCustomer("cus_5")
 

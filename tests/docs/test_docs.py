@@ -4,6 +4,7 @@ import configparser
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -13,8 +14,13 @@ from typer.core import TyperGroup
 from counterfoil.clerk.webhook import Decoder, Verifier
 from counterfoil.cli.main import app
 from counterfoil.cli.output import Exit
-from counterfoil.cli.words import PARKED
+from counterfoil.core.alerts import Kind
 from counterfoil.core.link import ParkReason
+from counterfoil.core.standing import State
+from counterfoil.core.step import Without
+from counterfoil.core.words import PARKED
+from counterfoil.web import app as app_module
+from counterfoil.web.api import Api
 from counterfoil.web.metrics import Metrics
 from counterfoil.web.receiver import Receiver
 from tools import settings_page
@@ -94,6 +100,32 @@ def test_every_reason_to_park_is_described() -> None:
     assert [each for each in ParkReason if f"| `{each}` |" not in page] == []
 
 
+def test_every_reason_to_have_no_customer_and_every_state_is_described() -> None:
+    page = text("docs/reference/http.md")
+    assert [each for each in [*Without, *State] if f"`{each}`" not in page and f'"{each}"' not in page] == []
+
+
+def test_every_alert_is_described_and_no_other() -> None:
+    described = re.findall(r"^\| `(\w+)` \|", text("docs/how-to/alerts.md"), re.MULTILINE)
+    assert described[0] == "alert", "the heading"
+    assert sorted(described[1:]) == sorted(Kind)
+
+
+def test_every_route_is_described_and_no_other() -> None:
+    async def nothing(*_: Any) -> Any:
+        """Nobody asks."""
+
+    api = Api([], "", nothing, nothing, nothing)
+    desk = app_module.Desk("", list, list, nothing, nothing)
+    found = {
+        f"{method} {route.path}"
+        for route in app_module.local_routes(desk, api)
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    described = re.findall(r"^\| `((?:GET|POST) [^`]+)`", text("docs/reference/http.md"), re.MULTILINE)
+    assert set(described) == {*found, "POST /webhooks/clerk"}
+
+
 def test_every_metric_is_described_and_no_other() -> None:
     registry = CollectorRegistry()
     Metrics(registry)
@@ -158,7 +190,8 @@ def test_every_test_that_a_guarantee_names_is_there() -> None:
 
 def test_every_decision_has_a_number_of_its_own_and_its_three_parts() -> None:
     records = sorted((DOCS / "decisions").glob("*.md"))
-    assert len({record.name[:4] for record in records}) == len(records)
+    numbers = [record.name[:4] for record in records]
+    assert len(set(numbers)) == len(numbers)
     for record in records:
         words = record.read_text()
         assert words.startswith(f"# {record.name[:4]} ")

@@ -152,3 +152,21 @@ async def test_those_held_back_are_called_once_when_it_closes() -> None:
     breaker.succeeded()
     breaker.succeeded()
     assert len(called) == 1
+
+
+@virtual
+async def test_it_tells_for_how_long_it_is_open_through_all_probes_and_that_it_has_recovered() -> None:
+    breaker = Breaker("stripe")
+    assert (breaker.open_for, breaker.proven) == (None, False), "nothing is known at the start"
+    breaker.succeeded()
+    assert breaker.proven
+    for _ in range(5):
+        breaker.failed(failure(Unreachable))
+    await asyncio.sleep(1.0)
+    breaker.admit()
+    breaker.failed(failure(Unreachable))
+    await asyncio.sleep(2.0)
+    assert (breaker.open_for, breaker.proven) == (3.0, False)
+    breaker.admit()
+    breaker.succeeded()
+    assert (breaker.open_for, breaker.proven) == (None, True)

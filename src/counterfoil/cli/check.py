@@ -4,7 +4,8 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 import typer
@@ -14,8 +15,9 @@ from counterfoil.clerk.api import AiohttpTransport
 from counterfoil.clerk.webhook import Verifier
 from counterfoil.cli.output import Exit, JsonOption, explained, print_json, screen
 from counterfoil.engine import pin
+from counterfoil.engine.alerts import Sender
 from counterfoil.engine.clock import SystemClock
-from counterfoil.errors import CounterfoilError, DatabaseUnavailable, KeyRefused, UpstreamError
+from counterfoil.errors import AlertRefused, CounterfoilError, DatabaseUnavailable, KeyRefused, UpstreamError
 from counterfoil.settings import Settings, load
 from counterfoil.store import environment
 from counterfoil.store.database import InlineDatabase
@@ -41,10 +43,13 @@ class Finding(msgspec.Struct, frozen=True):
     text: str
 
 
-def check(as_json: JsonOption = False) -> None:
+def check(
+    alert: Annotated[bool, typer.Option("--alert", help="Send a test alert to COUNTERFOIL_ALERT_URL.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Check keys, reachability, environment, clocks and database: one line each, with what to do."""
     with explained():
-        findings = asyncio.run(_check(load()))
+        findings = asyncio.run(_check(load(), alert=alert))
     if as_json:
         print_json(findings)
     else:
@@ -57,7 +62,7 @@ def check(as_json: JsonOption = False) -> None:
         raise typer.Exit(Exit.FAILED)
 
 
-async def _check(settings: Settings) -> list[Finding]:
+async def _check(settings: Settings, *, alert: bool) -> list[Finding]:
     transport = AiohttpTransport()
     database = None
     findings = [_secrets(settings), _modes(settings)]
@@ -71,6 +76,7 @@ async def _check(settings: Settings) -> list[Finding]:
         findings += await _reach(settings, upstreams)
         state = await _database(settings, database)
         findings += await _environment(settings, upstreams, database if state.mark == "ok" else None)
+        findings += await _alerts(settings, transport, send=alert)
         findings.append(state)
         await upstreams.stripe.close()
     finally:
@@ -165,6 +171,24 @@ async def _environment(settings: Settings, upstreams: Upstreams, database: Inlin
     except CounterfoilError as error:
         findings.append(Finding("pinned", "failed", str(error)))
     return findings
+
+
+async def _alerts(settings: Settings, transport: AiohttpTransport, *, send: bool) -> list[Finding]:
+    """Where alerts go. Only the host is named: the rest of the address is a secret."""
+    if settings.alert_url is None:
+        text = "COUNTERFOIL_ALERT_URL is not set: there is nobody to send it to"
+        return [Finding("alerts", "failed", text)] if send else []
+    parts = urlsplit(settings.alert_url.get_secret_value())
+    if send:
+        try:
+            sender = Sender(transport, parts.geturl(), "none: this is a test")
+            await sender.send("a test alert: all is well.", SystemClock().now(), alert="test", state="raised")
+        except AlertRefused as error:
+            return [Finding("alerts", "failed", f"{parts.hostname} did not take the test alert: {error}")]
+        return [Finding("alerts", "ok", f"{parts.hostname} has taken the test alert")]
+    if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+        return [Finding("alerts", "warning", f"they go to {parts.hostname} unencrypted: use https")]
+    return [Finding("alerts", "ok", f"they go to {parts.hostname} (try it: --alert)")]
 
 
 async def _database(settings: Settings, database: InlineDatabase | None) -> Finding:

@@ -5,14 +5,14 @@ from typing import Annotated
 import typer
 
 from counterfoil import __version__
-from counterfoil.cli import check, db, demo, retry, sandbox, serve, show, status
+from counterfoil.cli import check, db, demo, ensure, retry, sandbox, serve, show, status
 
 app = typer.Typer(
     name="counterfoil",
     help="Keeps exactly one Stripe customer matched to every Clerk user.",
     epilog=(
         "Exit codes: 0 fine · 1 something is not right · 2 wrong usage · 3 settings · 4 another environment · "
-        "5 database · 6 Clerk or Stripe does not answer."
+        "5 database · 6 Clerk or Stripe does not answer · 7 not done yet."
     ),
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
@@ -35,7 +35,16 @@ def _root(
     """Keeps exactly one Stripe customer matched to every Clerk user."""
 
 
-for command in (serve.serve, demo.demo, check.check, status.status, show.show, retry.retry, sandbox.sandbox):
+for command in (
+    serve.serve,
+    demo.demo,
+    check.check,
+    status.status,
+    show.show,
+    retry.retry,
+    ensure.ensure,
+    sandbox.sandbox,
+):
     app.command()(command)
 app.add_typer(db.app, name="db")
 

@@ -18,6 +18,7 @@ from counterfoil.errors import (
     DatabaseBusy,
     DatabaseOutdated,
     DatabaseUnavailable,
+    NotYet,
     UpstreamError,
     WrongEnvironment,
 )
@@ -33,6 +34,7 @@ class Exit(IntEnum):
     ENVIRONMENT = 4  # the keys are of another environment than the database's
     DATABASE = 5  # the database is not to be had: owned by another process, outdated, unwritable
     UPSTREAM = 6  # Clerk or Stripe does not answer, or refuses the key
+    PENDING = 7  # asked for, and not done yet
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -70,6 +72,8 @@ def _code(error: CounterfoilError) -> int:
             return Exit.DATABASE
         case UpstreamError():
             return Exit.UPSTREAM
+        case NotYet():
+            return Exit.PENDING
         case _:
             return Exit.FAILED
 

@@ -11,9 +11,10 @@ from rich.table import Table
 from counterfoil.cli.db import DatabaseOption
 from counterfoil.cli.opened import reading
 from counterfoil.cli.output import Exit, JsonOption, errors, explained, print_json, screen
-from counterfoil.cli.words import PARKED, ago, moment, sentence
+from counterfoil.cli.words import moment, sentence
 from counterfoil.core.link import Deletion, Doubt, Link
 from counterfoil.core.subject import user_id
+from counterfoil.core.words import PARKED, ago
 from counterfoil.settings import database_url
 from counterfoil.store import journal, links
 from counterfoil.store.journal import Entry

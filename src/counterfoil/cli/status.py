@@ -10,7 +10,7 @@ from rich.table import Table
 from counterfoil.cli.db import DatabaseOption
 from counterfoil.cli.opened import reading
 from counterfoil.cli.output import JsonOption, explained, print_json, screen
-from counterfoil.cli.words import PARKED, ago
+from counterfoil.core.words import PARKED, ago
 from counterfoil.settings import database_url
 from counterfoil.store import environment, figures
 from counterfoil.store.figures import Figures

@@ -2,18 +2,7 @@
 
 from datetime import UTC, datetime
 
-PARKED = {
-    "duplicate": "two live customers claim this user: keep one, take the user's id from the other's metadata",
-    "claimed": "Clerk's metadata names a customer that is another user's: correct the metadata",
-    "foreign": "Clerk's metadata names a customer that is deleted or unknown: correct or remove it",
-    "misnamed": "Clerk's metadata names another customer than the link's: correct or remove it",
-    "reassigned": "the link's customer now carries another user's id: nothing was touched",
-    "attached": "a surplus customer has a subscription or payments: move them, then delete it",
-    "wrong_mode": "the customer is of the other mode (live or test)",
-    "rejected": "the request itself is refused: see the story",
-    "observed": "only observed: serve without --observe does it",
-}
-"""Each reason to park, and what a person does about it."""
+from counterfoil.core.words import PARKED
 
 _STEPS = {
     "ReadUser": "read the user from Clerk",
@@ -42,15 +31,6 @@ _NEWS = {
     "sweep": "the sweep found a change that no delivery had told",
     "walk": "the daily walk found a difference",
 }
-
-
-def ago(milliseconds: int) -> str:
-    """A duration as a person says it."""
-    seconds = max(0, milliseconds) // 1000
-    for size, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {name}"
-    return f"{seconds} s"
 
 
 def moment(milliseconds: int) -> str:

@@ -23,6 +23,7 @@ from counterfoil.core.step import (
     Turn,
     UpdateCustomer,
     WaitUntil,
+    Without,
     World,
     WriteLinkBack,
 )
@@ -46,6 +47,12 @@ def plan(turn: Turn, policy: Policy, world: World, now: int) -> Step:
         return look
     step = _plan_live(turn, policy, now)
     return look if look is not None and isinstance(step, Settled) else step
+
+
+def why_without(link: Link, policy: Policy, now: int) -> Without | None:
+    """Why a settled link has no customer: the plan, asked again. ``None``: asked now, it would act."""
+    step = _plan_live(Turn(link=link), policy, now)
+    return step.without if isinstance(step, Settled) else None
 
 
 def _plan_live(turn: Turn, policy: Policy, now: int) -> Step:
@@ -163,14 +170,14 @@ def _plan_creation(turn: Turn, policy: Policy) -> Step:
     """No customer is known. Adopt what Clerk names, or mean to make one."""
     link = turn.link
     if link.fields is None:
-        return ReadUser() if link.wanted else Settled("nothing known yet")
+        return ReadUser() if link.wanted else Settled("nothing known yet", Without.UNREAD)
     named = link.link_back or link.private_name
     if named is not None and named != link.written_back and (link.wanted or link.source_version >= policy.since):
         return _adopt_named(turn, named, policy)
     if not link.wanted:
-        return Settled("older than the first start")
+        return Settled("older than the first start", Without.OLDER)
     if link.fields.email is None:
-        return Settled("waiting for an email address")
+        return Settled("waiting for an email address", Without.NO_EMAIL)
     return OpenIntent(policy.intent_key(link.subject_id, link.generation), wanted_fields(link))
 
 

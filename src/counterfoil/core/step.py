@@ -1,6 +1,7 @@
 """What a link needs next (`Step`), what came of it (`Outcome`), and what is known while deciding (`Turn`)."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 import msgspec
 
@@ -142,10 +143,19 @@ class Park(msgspec.Struct, frozen=True, tag=True):
     detail: str = ""
 
 
+class Without(StrEnum):
+    """Why a link is settled although it has no customer."""
+
+    NO_EMAIL = "no_email"  # one is made as soon as there is an address
+    OLDER = "older"  # the user is older than the first start, and nobody asked
+    UNREAD = "unread"  # nothing is known of the user but the id, and nobody asked
+
+
 class Settled(msgspec.Struct, frozen=True, tag=True):
-    """Both sides are in step."""
+    """Both sides are in step. ``without``: why that means no customer, for a user who is not deleted."""
 
     note: str = ""
+    without: Without | None = None
 
 
 CallStep = (

@@ -11,7 +11,9 @@ from sqlalchemy import Connection
 from counterfoil.clerk.webhook import Unreadable
 from counterfoil.core.link import ParkReason
 from counterfoil.core.news import Asked, UserDeleted, UserEvent
+from counterfoil.engine.alerts import Alerts
 from counterfoil.engine.context import CALL_TIME, Context
+from counterfoil.engine.ensure import Ensurer
 from counterfoil.engine.intake import Intake, Taken
 from counterfoil.engine.sweep import Sweeper
 from counterfoil.engine.worker import Worker
@@ -31,16 +33,26 @@ _log = structlog.get_logger(__name__)
 class Supervisor:
     """Intake, catch-up, workers, sweep and walk, and the journal's pruning. Belongs to one event loop."""
 
-    def __init__(self, context: Context, keep_journal: int, verify: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        keep_journal: int,
+        verify: Callable[[], Awaitable[None]],
+        alerts: Alerts | None = None,
+    ) -> None:
         """Args:
         context: what turns are carried out with.
         keep_journal: how long the journal is kept, in milliseconds.
         verify: returns when the keys are known to be of the pinned environment; raises `WrongEnvironment`.
+        alerts: the loop that tells a person, where one is to be told.
         """
         self._context = context
         self._verify = verify
+        self._alerts = alerts
         self._keep_journal = keep_journal
         self.worker = Worker(context)
+        self.ensurer = Ensurer(context, self.worker.wake)
+        self.worker.moved = self.ensurer.moved
         self.intake = Intake(self._commit, wake=self.worker.wake)
         self._sweeper = Sweeper(context, self.worker.wake)
         self._back = asyncio.Event()
@@ -49,16 +61,21 @@ class Supervisor:
     def recovered(self) -> None:
         """An upstream answers again."""
         self._back.set()
+        if self._alerts is not None:
+            self._alerts.look()
 
     def start(self) -> None:
         """Take deliveries at once; work begins when the first scan has ended."""
         self._keep(self.intake.run(), "intake")
         self._keep(self._work(), "work")
+        if self._alerts is not None:
+            self._keep(self._alerts.run(), "alerts")
 
     async def stop(self) -> None:
         """Finish what is in flight: first what was taken, then the turns under way."""
         await self.intake.drain()
         await self.worker.stop(GRACE)
+        await self.ensurer.close()
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)

@@ -7,11 +7,12 @@ adoption, the end of a turn) runs inside that same transaction, so a sign-up cos
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 
 import structlog
 from sqlalchemy import Connection
 
-from counterfoil.core.link import Lane
+from counterfoil.core.link import Link
 from counterfoil.core.step import Turn
 from counterfoil.engine.carry_out import Effect, carry_out
 from counterfoil.engine.context import Context, Task
@@ -29,10 +30,16 @@ _POLL = 30.0
 _log = structlog.get_logger(__name__)
 
 
+def _nobody(_: str) -> None:
+    """Nobody waits for a link."""
+
+
 class Worker:
     """Claims links and reconciles them, so many at a time. Belongs to one event loop."""
 
     def __init__(self, context: Context, concurrency: int = 64) -> None:
+        self.moved: Callable[[str], None] = _nobody
+        """Told the subject of each link that was claimed or written to. It must not raise."""
         self._context = context
         self._concurrency = concurrency
         self._tasks: set[asyncio.Task[None]] = set()
@@ -89,16 +96,17 @@ class Worker:
         deadline = context.clock.elapsed() + LEASE / 1000
         now, world = context.clock.now(), context.catch_up.world()
 
-        def job(connection: Connection) -> list[tuple[Lane, Next]]:
+        def job(connection: Connection) -> list[tuple[Link, Next]]:
             claimed = links.claim(connection, now, now + LEASE, free)
             found = links.sightings_of(connection, [link.subject_id for link in claimed]) if claimed else {}
             turns = [Turn(link=link, sightings=found.get(link.subject_id, ())) for link in claimed]
-            return [(turn.link.lane, advance(connection, context.rules, turn, world, now)) for turn in turns]
+            return [(turn.link, advance(connection, context.rules, turn, world, now)) for turn in turns]
 
         begun = await context.database.write(job)
-        for lane, following in begun:
+        for link, following in begun:
+            self.moved(link.subject_id)
             if following is not None:
-                task = asyncio.create_task(self._reconcile(following, Task(lane, deadline, context.clock)))
+                task = asyncio.create_task(self._reconcile(following, Task(link.lane, deadline, context.clock)))
                 self._tasks.add(task)
                 task.add_done_callback(self._ended)
         return len(begun)
@@ -137,4 +145,6 @@ class Worker:
         def job(connection: Connection) -> Next:
             return conclude(connection, context.rules, turn, effect, world, now, took)
 
-        return await context.database.write(job)
+        following = await context.database.write(job)
+        self.moved(turn.link.subject_id)
+        return following

@@ -31,11 +31,19 @@ class Breaker:
         self._pause = 0.0
         self._until = 0.0
         self._probing = False
+        self._opened = 0.0
         self.reason = ""
+        self.proven = False
+        """An answer came since it opened last, or at all."""
 
     @property
     def is_open(self) -> bool:
         return self._pause > 0.0
+
+    @property
+    def open_for(self) -> float | None:
+        """Seconds since it opened; ``None`` while it is closed."""
+        return asyncio.get_running_loop().time() - self._opened if self.is_open else None
 
     def admit(self) -> None:
         """Let a call through.
@@ -57,7 +65,7 @@ class Breaker:
     def succeeded(self) -> None:
         """An answer came that shows the upstream alive and our key good."""
         was_open = self.is_open
-        self._failures, self._pause, self._probing, self.reason = 0, 0.0, False, ""
+        self._failures, self._pause, self._probing, self.reason, self.proven = 0, 0.0, False, "", True
         if was_open:
             self.recovered()
 
@@ -77,6 +85,8 @@ class Breaker:
         self._probing = False
 
     def _open(self, error: UpstreamError) -> None:
+        if not self.is_open:
+            self._opened, self.proven = asyncio.get_running_loop().time(), False
         # Calls that were under way when it opened do not lengthen the pause.
         if self._probing or not self.is_open:
             self._pause = min(self._pause * 2 or _FIRST, _LONGEST)

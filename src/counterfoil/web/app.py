@@ -1,10 +1,9 @@
 """The ASGI application: the webhook's path goes straight to the receiver, all else to Starlette.
 
 ``/healthz`` (the process lives), ``/readyz`` (deliveries are taken), ``/metrics``, and
-``/v1/retry`` for the command line, with the token that ``serve`` leaves beside its database.
+``/v1/retry`` for the command line, with the token that ``serve`` leaves beside its database; and the API for apps.
 """
 
-import hmac
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from counterfoil.core.subject import user_id
 from counterfoil.errors import BadSubject
+from counterfoil.web.api import Api, opens, routes
 
 _LIMIT = 64 * 1024
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -45,9 +45,9 @@ class Desk:
     retry: Callable[[RetryRequest], Awaitable[int]]
 
 
-def build(receiver: ASGIApp, webhook_path: str, desk: Desk) -> ASGIApp:
-    """Put the receiver and the local API together."""
-    local = _local_api(desk)
+def build(receiver: ASGIApp, webhook_path: str, desk: Desk, api: Api) -> ASGIApp:
+    """Put the receiver, the local API and the API for apps together."""
+    local = Starlette(routes=local_routes(desk, api))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == webhook_path:
@@ -58,7 +58,9 @@ def build(receiver: ASGIApp, webhook_path: str, desk: Desk) -> ASGIApp:
     return app
 
 
-def _local_api(desk: Desk) -> Starlette:
+def local_routes(desk: Desk, api: Api) -> list[Route]:
+    """All routes but the webhook's."""
+
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
 
@@ -71,8 +73,7 @@ def _local_api(desk: Desk) -> Starlette:
         return Response(await desk.metrics(), media_type=CONTENT_TYPE)
 
     async def retry(request: Request) -> Response:
-        given = request.headers.get("authorization", "").encode()
-        if not hmac.compare_digest(given, f"Bearer {desk.token}".encode()):
+        if not opens(request.headers.get("authorization"), [desk.token]):
             return JSONResponse({"error": "the token is missing or wrong"}, 401)
         try:
             wanted = await _wanted(request)
@@ -80,14 +81,13 @@ def _local_api(desk: Desk) -> Starlette:
             return JSONResponse({"error": 'send {"subjects": ["user_..."]} or {"everything": true}'}, 400)
         return JSONResponse({"retried": await desk.retry(wanted)})
 
-    return Starlette(
-        routes=[
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics),
-            Route("/v1/retry", retry, methods=["POST"]),
-        ]
-    )
+    return [
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/metrics", metrics),
+        Route("/v1/retry", retry, methods=["POST"]),
+        *routes(api),
+    ]
 
 
 async def _wanted(request: Request) -> RetryRequest:
