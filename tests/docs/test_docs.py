@@ -10,6 +10,7 @@ import typer
 from prometheus_client import CollectorRegistry
 from typer.core import TyperGroup
 
+from counterfoil.clerk.body import BodyReader
 from counterfoil.clerk.webhook import Decoder, Verifier
 from counterfoil.cli.main import app
 from counterfoil.cli.output import Exit
@@ -101,7 +102,10 @@ def test_every_metric_is_described_and_no_other() -> None:
     async def take(_: object) -> None:
         """Nothing is delivered here."""
 
-    verifier, decoder = Verifier(["whsec_c2VjcmV0"]), Decoder(instance_id="ins_1")
+    verifier, decoder = (
+        Verifier(["whsec_c2VjcmV0"]),
+        Decoder(instance_id="ins_1", reader=BodyReader("stripeCustomerId")),
+    )
     Receiver(verifier, decoder, take, registry, now=lambda: 0)
     exported = {
         f"{family.name}_total" if family.type == "counter" else family.name for family in registry.collect()
