@@ -93,6 +93,7 @@ def test_a_user_event_says_who_what_and_when(kind: str) -> None:
             version=NOW,
             created_at=NOW - 5,
             fields=Fields(email="zoe@example.com", name="Zoë Ng"),
+            address=Address.CARRIED,
         ),
         created=kind == "user.created",
         sent_at=NOW + 18,
