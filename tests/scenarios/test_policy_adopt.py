@@ -7,7 +7,7 @@ import pytest
 from counterfoil.core.link import Link, ParkReason
 from tests.harness import World, scenario
 
-BY_EMAIL = {"COUNTERFOIL_ADOPT": "verified_email"}
+BY_EMAIL: dict[str, Any] = {"COUNTERFOIL_ADOPT": "verified_email"}
 
 
 def there_before(world: World, email: str = "ada@example.com", **more: Any) -> str:
@@ -123,6 +123,7 @@ async def test_two_candidates_are_for_a_person_to_choose_from_and_the_choice_is_
 async def test_a_candidate_that_is_another_users_is_refused_and_nothing_is_made(world: World) -> None:
     other, theirs = world.sandbox.add_pair(world.time(), email="billing@example.com")
     world.sandbox.stripe.edit_customer(world.time(), theirs, email="ada@example.com")
+    await world.run(60)
     await world.start(**BY_EMAIL)
     user = world.sign_up()
     await world.settle()

@@ -1,5 +1,7 @@
 """What is kept in step: COUNTERFOIL_MIRROR and COUNTERFOIL_MAPPING."""
 
+from typing import Any
+
 import pytest
 
 from counterfoil.core.link import ParkReason
@@ -9,7 +11,7 @@ from counterfoil.sandbox.verdict import Rules, email_and_name
 from tests.harness import DAY, World, scenario
 
 OWN = "tests.scenarios.own_functions"
-BILLING = {"COUNTERFOIL_MAPPING": f"{OWN}:billing"}
+BILLING: dict[str, Any] = {"COUNTERFOIL_MAPPING": f"{OWN}:billing"}
 
 
 def with_phone(user: User) -> dict[str, str]:
@@ -177,4 +179,4 @@ async def test_a_function_that_is_not_there_ends_the_start_and_says_which_settin
     world: World, setting: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=f"{setting}: .* has no function nobody"):
-        await world.assemble(**{setting: f"{OWN}:nobody"})
+        await world.assemble(observe=False, **{setting: f"{OWN}:nobody"})
