@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from counterfoil.core.link import Deletion, Fields, ParkReason
+from counterfoil.core.link import Deletion, Fields, Link, ParkReason
 from counterfoil.core.policy import HOUR, MINUTE, SECOND, Adopt, Create, LinkBack, NoEmail, Policy
+from counterfoil.core.step import Park
 from counterfoil.errors import UpstreamError
 
 from .driver import Crashed, Driver
@@ -213,9 +214,13 @@ def test_strangers_are_claimed_by_one_user_each_or_left_alone(rate: float) -> No
 
 def test_strangers_are_claimed_now_and_then_and_refused_now_and_then() -> None:
     claimed, parks = 0, list[ParkReason]()
+
+    def note(link: Link, step: Park) -> None:
+        parks.append(step.reason)
+
     for seed in range(100):
         story = Story(seed, 0.3, policy=BY_EMAIL, strangers=2)
-        story.driver.parked = lambda _, step: parks.append(step.reason)  # type: ignore[method-assign]
+        story.driver.parked = note  # type: ignore[method-assign]
         story.live_through(60)
         customers = story.driver.stripe.customers
         claimed += sum(customers[each].owner is not None for each in story.strangers)
