@@ -21,6 +21,7 @@ from counterfoil.core.eligibility import Eligibility
 from counterfoil.core.policy import Adopt, Create, LinkBack, NoEmail, Policy
 from counterfoil.engine import pin
 from counterfoil.engine.catch_up import CatchUp
+from counterfoil.engine.chosen import take_up
 from counterfoil.engine.clock import Clock, SystemClock
 from counterfoil.engine.context import Context, Rules
 from counterfoil.engine.patience import patiently
@@ -120,6 +121,12 @@ def _view(settings: Settings) -> View:
     )
 
 
+def _chosen_view(settings: Settings) -> str:
+    """All settings that decide what is kept of a body, as a text. What an own function does is not in it."""
+    chosen = (settings.only_domains, settings.only_metadata, settings.eligible, settings.mirror, settings.mapping)
+    return " ".join(str(each) for each in (*chosen, settings.link_back_key))
+
+
 async def assemble(settings: Settings, outside: Outside, *, observe: bool = False) -> Node:
     """Put a node together; nothing runs yet.
 
@@ -148,7 +155,7 @@ async def assemble(settings: Settings, outside: Outside, *, observe: bool = Fals
         adopt=Adopt(settings.adopt),
         link_back=LinkBack(settings.link_back),
     )
-
+    await take_up(database, policy, _chosen_view(settings), clock.now())
     context = Context(
         database=database,
         clerk=upstreams.clerk,

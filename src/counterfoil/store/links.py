@@ -95,6 +95,12 @@ _HASTEN = text(
     "UPDATE links SET due_at = :now WHERE dirty_at IS NOT NULL AND held = 0 AND parked IS NULL"
     " AND due_at > :now AND must_confirm <> :read"
 )
+# A changed policy may decide otherwise about everybody who is there; they go after live news.
+_RECONSIDER = text(
+    "UPDATE links SET due_at = :now, lane = CASE WHEN dirty_at IS NULL THEN 1 ELSE lane END,"
+    " dirty_at = COALESCE(dirty_at, :now)"
+    " WHERE deleted_at IS NULL AND held = 0 AND (due_at IS NULL OR due_at > :now)"
+)
 _OWNER = text("SELECT subject_id FROM links WHERE customer_id = :customer_id")
 
 
@@ -246,6 +252,11 @@ def hasten(connection: Connection, now: int) -> int:
     Those that wait for the second of two reads (`Doubt.READ`) wait for time to pass, and go on doing so.
     """
     return connection.execute(_HASTEN, {"now": now, "read": int(Doubt.READ)}).rowcount
+
+
+def reconsider(connection: Connection, now: int) -> int:
+    """The policy has changed: every link of a user who is there is to be planned anew."""
+    return connection.execute(_RECONSIDER, {"now": now}).rowcount
 
 
 def owner_of(connection: Connection, customer_id: str) -> str | None:
