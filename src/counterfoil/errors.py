@@ -5,6 +5,7 @@ CounterfoilError
 │   └── WrongEnvironment    the keys are of another environment than the pinned one
 ├── BadSubject              not a Clerk user id
 ├── AlertRefused            the receiver of alerts did not take one
+├── OwnFunctionFailed       the user's own mapping or filter raised, or returned what it must not
 ├── WebhookRefused          a delivery that is answered 400; its text never holds input
 │   └── WebhookUnreadable   properly signed, but not a body that we can read: kept and parked
 ├── IntakeFull              the queue is full, or the database cannot be written: 503
@@ -50,6 +51,10 @@ class BadSubject(CounterfoilError):
 
 class AlertRefused(CounterfoilError):
     """The receiver of alerts did not take one; its text never holds the receiver's address."""
+
+
+class OwnFunctionFailed(CounterfoilError):
+    """The user's own function could not be used; the text may quote the user's data."""
 
 
 class WebhookRefused(CounterfoilError):

@@ -17,12 +17,15 @@ from counterfoil.core.step import (
     DropCustomer,
     DropSighting,
     EndStep,
+    FindByEmail,
+    ForgoCustomer,
     InspectCustomer,
     LookForCustomer,
     OpenIntent,
     Park,
     ReadUser,
     RemoveCustomer,
+    ReserveCustomer,
     RowStep,
     StartLook,
     UpdateCustomer,
@@ -67,6 +70,10 @@ def fold_row_step(link: Link, step: RowStep, now: int) -> Link:
             return _replace(_next_generation(link), abandoned_at=now, looks=0)
         case AdoptCustomer():
             return _keep(link, step.customer_id, None)
+        case ReserveCustomer():
+            return _replace(_keep(link, step.customer_id, None), claiming=True)
+        case ForgoCustomer():
+            return _replace(link, customer_id=None, claiming=False)
         case DropCustomer():
             return _let_go(link)
         case DropSighting():
@@ -85,7 +92,7 @@ def fold_success(link: Link, step: CallStep, customer_id: str | None = None) -> 
         step: what was called.
         customer_id: the id that a create answered.
     """
-    if isinstance(step, ReadUser | InspectCustomer | LookForCustomer):
+    if isinstance(step, ReadUser | InspectCustomer | LookForCustomer | FindByEmail):
         return link  # only an effect ends a series of failures: a read before each would hide it
     link = _replace(link, attempts=0, last_error=None)
     match step:
@@ -168,6 +175,7 @@ def _keep(link: Link, customer_id: str, applied: Fields | None) -> Link:
     return _replace(
         link,
         customer_id=customer_id,
+        claiming=False,
         applied=applied,
         intent_key=None,
         intent_params=None,
@@ -192,8 +200,12 @@ def _let_go(link: Link) -> Link:
 
     Its id stays known as one that we wrote: Clerk's metadata may name it still, or will when our echo comes.
     """
-    ours = link.customer_id if link.link_back in {None, link.customer_id} else link.written_back
-    return _replace(link, customer_id=None, applied=None, generation=link.generation + 1, written_back=ours)
+    heard = {link.link_back, link.private_name}
+    named_before = link.written_back is not None and link.written_back in heard
+    ours = link.customer_id if not named_before and heard & {None, link.customer_id} else link.written_back
+    return _replace(
+        link, customer_id=None, claiming=False, applied=None, generation=link.generation + 1, written_back=ours
+    )
 
 
 def _email_of(step: CallStep) -> str | None:

@@ -26,6 +26,9 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """Whoever carries out a step drops the sighting it dealt with (adopted, removed, dropped, not found)."""
     inspected: Mapping[str, Customer] = {}
     """Customers retrieved under this very lease; never kept."""
+    candidates: tuple[Customer, ...] = ()
+    """Customers that carry the address ``searched``; never kept."""
+    searched: str | None = None
     read_at: int | None = None
     """The revision at which this turn has read the user."""
     wrote_back: bool = False
@@ -52,6 +55,12 @@ class LookForCustomer(msgspec.Struct, frozen=True, tag=True):
     until: int
 
 
+class FindByEmail(msgspec.Struct, frozen=True, tag=True):
+    """List the customers that carry this address."""
+
+    email: str
+
+
 class CreateCustomer(msgspec.Struct, frozen=True, tag=True):
     """POST a customer under the committed intent."""
 
@@ -60,7 +69,7 @@ class CreateCustomer(msgspec.Struct, frozen=True, tag=True):
 
 
 class ClaimCustomer(msgspec.Struct, frozen=True, tag=True):
-    """Write the subject's id into the metadata of a customer that nobody claims, and keep it."""
+    """Write the subject's id into the metadata of the customer that is reserved for this link."""
 
     customer_id: str
 
@@ -110,6 +119,18 @@ class AdoptCustomer(msgspec.Struct, frozen=True, tag=True):
     customer_id: str
 
 
+class ReserveCustomer(msgspec.Struct, frozen=True, tag=True):
+    """Hold a customer that nobody claims, before it is claimed: no other link can take it meanwhile."""
+
+    customer_id: str
+
+
+class ForgoCustomer(msgspec.Struct, frozen=True, tag=True):
+    """The reserved customer was not to be had: let it go, unclaimed."""
+
+    customer_id: str
+
+
 class DropCustomer(msgspec.Struct, frozen=True, tag=True):
     """The link's customer is gone in Stripe: let its id go."""
 
@@ -148,6 +169,9 @@ class Without(StrEnum):
 
     NO_EMAIL = "no_email"  # one is made as soon as there is an address
     OLDER = "older"  # the user is older than the first start, and nobody asked
+    UNASKED = "unasked"  # customers are made on demand, and nobody asked
+    NOT_ELIGIBLE = "not_eligible"  # the filter leaves the user out
+    UNVERIFIED = "unverified"  # one is made as soon as the address is verified
     UNREAD = "unread"  # nothing is known of the user but the id, and nobody asked
 
 
@@ -162,12 +186,23 @@ CallStep = (
     ReadUser
     | InspectCustomer
     | LookForCustomer
+    | FindByEmail
     | CreateCustomer
     | ClaimCustomer
     | UpdateCustomer
     | RemoveCustomer
     | WriteLinkBack
 )
-RowStep = OpenIntent | StartLook | AbandonIntent | AdoptCustomer | DropCustomer | DropSighting | CountLook
+RowStep = (
+    OpenIntent
+    | StartLook
+    | AbandonIntent
+    | AdoptCustomer
+    | ReserveCustomer
+    | ForgoCustomer
+    | DropCustomer
+    | DropSighting
+    | CountLook
+)
 EndStep = WaitUntil | Park | Settled
 Step = CallStep | RowStep | EndStep

@@ -9,6 +9,9 @@ PARKED = {
     "attached": "a surplus customer has a subscription or payments: move them, then delete it",
     "wrong_mode": "the customer is of the other mode (live or test)",
     "rejected": "the request itself is refused: see the story",
+    "review": "customers in Stripe have this user's address, and none may be taken unseen: write the user's id"
+    " into the right one's metadata, or take the address from the others",
+    "mapping": "your own function (COUNTERFOIL_MAPPING or COUNTERFOIL_ELIGIBLE) failed: mend it, restart, retry",
     "observed": "only observed: serve without --observe does it",
 }
 """Each reason to park, and what a person does about it."""
@@ -16,6 +19,9 @@ PARKED = {
 WITHOUT = {
     "no_email": "the user has no email address: a customer is made as soon as there is one",
     "older": "the user is older than the first start, and nobody has asked for a customer",
+    "unasked": "customers are made on demand (COUNTERFOIL_CREATE), and nobody has asked for one",
+    "not_eligible": "the user is not among those who get customers (COUNTERFOIL_ONLY_..., COUNTERFOIL_ELIGIBLE)",
+    "unverified": "the user's email address is not verified: a customer is made as soon as it is",
     "unread": "nothing is known of the user but the id, and nobody has asked for a customer",
 }
 """Each reason why a settled link has no customer."""

@@ -123,6 +123,19 @@ _HASTEN_SHARED = text(
     "UPDATE link_rows SET due_at = :now WHERE subject_id IN"  # noqa: S608
     f" (SELECT subject_id FROM link_rows WHERE {_WAITING} ORDER BY subject_id FOR UPDATE)"
 )
+_RECONSIDER = (
+    "UPDATE link_rows SET due_at = :now, lane = CASE WHEN dirty_at IS NULL THEN 1 ELSE lane END,"
+    " dirty_at = COALESCE(dirty_at, :now) WHERE {these}"
+)
+_UNDECIDED = "deleted_at IS NULL AND held = 0 AND (due_at IS NULL OR due_at > :now)"
+# A changed policy may decide otherwise about everybody who is there; they go after live news.
+_RECONSIDER_HERE = text(_RECONSIDER.format(these=_UNDECIDED))
+_RECONSIDER_SHARED = text(
+    _RECONSIDER.format(
+        these="subject_id IN"  # noqa: S608
+        f" (SELECT subject_id FROM link_rows WHERE {_UNDECIDED} ORDER BY subject_id FOR UPDATE)"
+    )
+)
 _OWNER = text("SELECT subject_id FROM link_rows WHERE customer_id = :customer_id")
 
 
@@ -308,6 +321,12 @@ def hasten(connection: Connection, now: int) -> int:
     """
     statement = _HASTEN_HERE if _here(connection) else _HASTEN_SHARED
     return connection.execute(statement, {"now": now, "read": int(Doubt.READ)}).rowcount
+
+
+def reconsider(connection: Connection, now: int) -> int:
+    """The policy has changed: every link of a user who is there is to be planned anew."""
+    statement = _RECONSIDER_HERE if _here(connection) else _RECONSIDER_SHARED
+    return connection.execute(statement, {"now": now}).rowcount
 
 
 def owner_of(connection: Connection, customer_id: str) -> str | None:
