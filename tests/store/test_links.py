@@ -319,3 +319,23 @@ def test_intakes_row_has_every_column_at_its_place(connection: Connection) -> No
     assert (row["link_back"], row["wanted"], row["sighted"], row["lane"]) == ("cus_9", 1, 0, 0)
     assert row["source_version"] == NOW
     assert to_link([row[name] for name in Link.__struct_fields__]) == got(connection, "user_a")
+
+
+def test_a_changed_policy_makes_everybody_due_who_is_there_and_held_by_nobody(connection: Connection) -> None:
+    put(
+        connection,
+        Link(subject_id="user_settled", revision=1),
+        Link(subject_id="user_parked", revision=1, parked=ParkReason.MISNAMED),
+        due("user_live", due_at=NOW + 900, dirty_at=NOW - 5),
+        due("user_held", due_at=LEASE_END, held=1),
+        Link(subject_id="user_gone", revision=1, deletion=Deletion.SIGNED, deleted_at=NOW),
+    )
+    assert links.reconsider(connection, NOW) == 3
+    schedule = {name: got(connection, f"user_{name}") for name in ("settled", "parked", "live", "held", "gone")}
+    assert {name: (link.due_at, link.dirty_at, link.lane) for name, link in schedule.items()} == {
+        "settled": (NOW, NOW, Lane.BULK),
+        "parked": (NOW, NOW, Lane.BULK),
+        "live": (NOW, NOW - 5, Lane.LIVE),
+        "held": (LEASE_END, NOW, Lane.LIVE),
+        "gone": (None, None, Lane.LIVE),
+    }
