@@ -92,7 +92,10 @@ def keys(sandbox: Sandbox, base: str = "http://127.0.0.1:9", **more: str) -> dic
 
 
 async def pinned(folder: Path, url: str | None = None, **changes: Any) -> None:
-    """A database, in ``folder`` unless ``url`` names it, that belongs to the usual sandbox's environment, or to another one."""
+    """A database that belongs to the usual sandbox's environment, or to another one.
+
+    It is in ``folder``, unless ``url`` names it.
+    """
     known: dict[str, Any] = {
         "clerk_instance": "ins_2sandbox0000000000000000000",
         "clerk_type": "development",
