@@ -21,6 +21,7 @@ from counterfoil.core.step import (
     Settled,
     Step,
     Turn,
+    Without,
 )
 
 from .support import ADA, POLICY, SUBJECT, known, replace
@@ -55,25 +56,25 @@ def by_email(
     ],
 )
 def test_a_customer_once_the_address_is_verified(address: Address, expected: Step | None) -> None:
-    wait = Settled("waiting for a verified email address")
+    wait = Settled("waiting for a verified email address", Without.UNVERIFIED)
     assert step(known(address=address), create=Create.ON_VERIFIED_EMAIL) == (expected or wait)
 
 
 def test_a_customer_on_demand_only_where_it_was_asked_for() -> None:
-    assert step(known(), create=Create.ON_DEMAND) == Settled("nobody asked for a customer")
+    assert step(known(), create=Create.ON_DEMAND) == Settled("nobody asked for a customer", Without.UNASKED)
     assert step(known(asked=True), create=Create.ON_DEMAND) == MAKE
 
 
 @pytest.mark.parametrize("create", Create)
 def test_who_is_not_eligible_gets_none_though_somebody_asked(create: Create) -> None:
-    assert step(known(asked=True, eligible=False), create=create) == Settled("not eligible")
+    assert step(known(asked=True, eligible=False), create=create) == Settled("not eligible", Without.NOT_ELIGIBLE)
 
 
 def test_a_mapping_that_failed_parks_only_who_would_get_a_customer() -> None:
     broken = known(mapping_error="KeyError: 'ada@example.com'")
     assert step(broken) == Park(ParkReason.MAPPING, "KeyError")
-    assert step(replace(broken, eligible=False)) == Settled("not eligible")
-    assert step(replace(broken, wanted=False)) == Settled("older than the first start")
+    assert step(replace(broken, eligible=False)) == Settled("not eligible", Without.NOT_ELIGIBLE)
+    assert step(replace(broken, wanted=False)) == Settled("older than the first start", Without.OLDER)
 
 
 @pytest.mark.parametrize(
