@@ -70,11 +70,12 @@ async def test_a_user_who_signs_up_and_is_asked_for_at_once_costs_no_more_than_a
 TWICE = SandboxSettings(svix=SvixSettings(duplicate=1.0))
 
 
+@pytest.mark.parametrize("create", ["on_created", "on_demand"])
 @scenario_in(TWICE)
 async def test_two_hundred_ensures_for_fifty_users_whose_webhooks_come_twice_make_fifty_customers(
-    world: World,
+    world: World, create: str
 ) -> None:
-    node = await world.start(**OPEN)
+    node = await world.start(**OPEN, COUNTERFOIL_CREATE=create)
     users = [world.sign_up(f"person{number}@example.com") for number in range(50)]
     asking = [
         asyncio.create_task(ensure(node.application, user)) for user in [*users, *reversed(users), *users, *users]
@@ -89,6 +90,22 @@ async def test_two_hundred_ensures_for_fifty_users_whose_webhooks_come_twice_mak
         assert answer.status == 200, answer
         told.setdefault(user, set()).add(answer.json["customer_id"])
     assert told == {user: {world.customer_of(user).id} for user in users}
+    world.assert_in_step()
+
+
+@scenario
+async def test_on_demand_nobody_has_a_customer_until_an_app_asks_and_then_at_once(world: World) -> None:
+    node = await world.start(**OPEN, COUNTERFOIL_CREATE="on_demand")
+    user = world.sign_up()
+    await world.settle()
+    assert world.customers_of(user) == []
+    standing = await link(node.application, user)
+    assert (standing.json["state"], standing.json["reason"]) == ("none", "unasked")
+    answer = await asked(world, user)
+    assert (answer.status, answer.json) == (200, {"customer_id": world.customer_of(user).id})
+    world.sandbox.clerk.change_email(world.time(), user, "later@example.com")
+    await world.settle()
+    assert world.customer_of(user).email == "later@example.com"
     world.assert_in_step()
 
 
