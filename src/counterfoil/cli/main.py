@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from counterfoil import __version__
-from counterfoil.cli import check, db, demo, retry, sandbox, serve, show, status
+from counterfoil.cli import check, db, demo, move, retry, sandbox, serve, show, status
 
 app = typer.Typer(
     name="counterfoil",
@@ -35,7 +35,16 @@ def _root(
     """Keeps exactly one Stripe customer matched to every Clerk user."""
 
 
-for command in (serve.serve, demo.demo, check.check, status.status, show.show, retry.retry, sandbox.sandbox):
+for command in (
+    serve.serve,
+    demo.demo,
+    check.check,
+    status.status,
+    show.show,
+    retry.retry,
+    move.move,
+    sandbox.sandbox,
+):
     app.command()(command)
 app.add_typer(db.app, name="db")
 

@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from counterfoil.errors import DatabaseOutdated
+from counterfoil.store import environment
 from counterfoil.store.database import InlineDatabase
+from counterfoil.store.move import refuse_moved
 from counterfoil.store.ownership import sqlite_path
 from counterfoil.store.upgrade import versions
 
@@ -27,6 +29,7 @@ async def reading(url: str) -> AsyncIterator[InlineDatabase]:
                 f"the database's schema is {now or 'missing'}, this release needs {needed}: "
                 "run `counterfoil db upgrade`"
             )
+        refuse_moved(await database.read(environment.load))
         yield database
     finally:
         await database.close()
