@@ -31,6 +31,7 @@ from counterfoil.own_code import load_function
 from counterfoil.settings import Settings
 from counterfoil.store import environment, figures
 from counterfoil.store.database import Database, ThreadDatabase
+from counterfoil.store.move import refuse_moved
 from counterfoil.store.upgrade import upgrade
 from counterfoil.upstream.gate import Gate, Observer
 from counterfoil.web import app
@@ -252,6 +253,7 @@ async def real_world(settings: Settings) -> AsyncIterator[Outside]:
     transport = AiohttpTransport()
     try:
         await database.write(upgrade)
+        refuse_moved(await database.read(environment.load))
         yield Outside(database, SystemClock(), transport)
     finally:
         await transport.close()

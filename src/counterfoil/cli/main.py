@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from counterfoil import __version__
-from counterfoil.cli import check, db, demo, ensure, retry, sandbox, serve, show, status
+from counterfoil.cli import check, db, demo, ensure, move, retry, sandbox, serve, show, status
 
 app = typer.Typer(
     name="counterfoil",
@@ -43,6 +43,7 @@ for command in (
     show.show,
     retry.retry,
     ensure.ensure,
+    move.move,
     sandbox.sandbox,
 ):
     app.command()(command)

@@ -5,7 +5,9 @@ from contextlib import asynccontextmanager
 
 from counterfoil.errors import DatabaseOutdated
 from counterfoil.settings import database_schema
+from counterfoil.store import environment
 from counterfoil.store.database import InlineDatabase
+from counterfoil.store.move import refuse_moved
 from counterfoil.store.ownership import sqlite_path
 from counterfoil.store.upgrade import versions
 
@@ -28,6 +30,7 @@ async def reading(url: str) -> AsyncIterator[InlineDatabase]:
                 f"the database's schema is {now or 'missing'}, this release needs {needed}: "
                 "run `counterfoil db upgrade`"
             )
+        refuse_moved(await database.read(environment.load))
         yield database
     finally:
         await database.close()
