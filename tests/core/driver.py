@@ -19,7 +19,9 @@ from counterfoil.core.plan import plan
 from counterfoil.core.policy import MINUTE, SECOND, Policy
 from counterfoil.core.step import (
     AdoptCustomer,
+    ArchiveCustomer,
     CallStep,
+    CancelSubscription,
     ClaimCustomer,
     CreateCustomer,
     DropSighting,
@@ -30,6 +32,7 @@ from counterfoil.core.step import (
     Park,
     ReadUser,
     RemoveCustomer,
+    RestoreCustomer,
     RowStep,
     Turn,
     UpdateCustomer,
@@ -74,7 +77,11 @@ class Driver:
             if news.customer_id in self.sightings or (link and link.customer_id == news.customer_id):
                 return
             self.sightings[news.customer_id] = Sighting(
-                customer_id=news.customer_id, subject_id=news.subject_id, created=news.created, mark=news.mark
+                customer_id=news.customer_id,
+                subject_id=news.subject_id,
+                created=news.created,
+                mark=news.mark,
+                archived=news.archived,
             )
         new = fold_news(link, news, self._policy.since, self._chaos.now)
         if new is not None:
@@ -112,6 +119,7 @@ class Driver:
                     customer_id=each.customer_id,
                     created=each.created,
                     mark=each.mark,
+                    archived=each.archived,
                 )
             )
         self.seen_to = at
@@ -180,7 +188,9 @@ class Driver:
                 dealt_with = step.customer_id
         except UpstreamError as error:
             link, ending = fold_failure(turn.link, step, error, self._policy, self.world())
-            if isinstance(error, NotFound) and isinstance(step, UpdateCustomer | RemoveCustomer):
+            if isinstance(error, NotFound) and isinstance(
+                step, UpdateCustomer | RemoveCustomer | ArchiveCustomer | RestoreCustomer
+            ):
                 dealt_with = step.customer_id
             if isinstance(error, NotFound) and isinstance(step, WriteLinkBack):
                 news.append(Unconfirmed(subject_id=subject_id))
@@ -233,6 +243,13 @@ class Driver:
                 self.stripe.update(step.customer_id, step.changes)
             case RemoveCustomer():
                 self.stripe.remove(step.customer_id)
+            case ArchiveCustomer() | RestoreCustomer():
+                archived = isinstance(step, ArchiveCustomer)
+                self.stripe.archive(step.customer_id, archived=archived)
+                inspected[step.customer_id] = replace(inspected[step.customer_id], archived=archived)
+            case CancelSubscription():
+                changed = self.stripe.cancel(step.customer_id, step.subscription_id, at_once=step.at_once)
+                inspected[step.customer_id] = inspected[step.customer_id].with_subscription(changed)
             case WriteLinkBack():
                 news.append(UserRead(body=self.clerk.write_link_back(link.subject_id, step.customer_id)))
         return fold_success(link, step)

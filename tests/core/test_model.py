@@ -1,16 +1,17 @@
 """The rules among toys: whatever fails, dies, comes late or comes twice, one customer each is what is left."""
 
 from random import Random
+from typing import Any
 
 import pytest
 
-from counterfoil.core.link import Deletion, Fields, ParkReason
-from counterfoil.core.policy import HOUR, MINUTE, SECOND, Policy
+from counterfoil.core.link import Deletion, Fields, Link, ParkReason
+from counterfoil.core.policy import HOUR, MINUTE, SECOND, IfSubscribed, OnDeletion, Policy
 from counterfoil.errors import UpstreamError
 
 from .driver import Crashed, Driver
-from .support import SINCE
-from .toys import REFUSED, Chaos
+from .support import SINCE, replace
+from .toys import REFUSED, Chaos, ToyCustomer
 
 POLICY = Policy(environment="model", since=SINCE, livemode=False)
 _EMAILS = ["ada@example.com", "bob@example.com", "eve@example.com", REFUSED, None]
@@ -19,7 +20,15 @@ _EMAILS = ["ada@example.com", "bob@example.com", "eve@example.com", REFUSED, Non
 class Story:
     """A few users, and all that befalls them."""
 
-    def __init__(self, seed: int, rate: float, *, meddling: bool = False, restores: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        rate: float,
+        *,
+        meddling: bool = False,
+        restores: bool = False,
+        policy: Policy = POLICY,
+    ) -> None:
         """Set the scene.
 
         Args:
@@ -27,10 +36,12 @@ class Story:
             rate: how often what can fail does.
             meddling: people delete customers in Stripe.
             restores: now and then the database is an older one again.
+            policy: what becomes of customers whose users go.
         """
         self.random = Random(seed)
         self.chaos = Chaos(self.random, rate=rate)
-        self.driver = Driver(self.chaos, POLICY)
+        self.driver = Driver(self.chaos, policy)
+        self._policy = policy
         self.driver.meanwhile = self._meanwhile
         self._meddling = meddling
         self._restores = restores
@@ -55,6 +66,10 @@ class Story:
                 clerk.sign_up(who, self._fields())
         elif self.chaos.hit(0.3):
             clerk.delete(who)
+        elif self._policy.if_subscribed is not IfSubscribed.DELETE and self.chaos.hit(0.3):
+            for each in self.driver.stripe.live(who):
+                if not each.subscriptions:
+                    self.driver.stripe.subscribe(each.customer_id)
         elif self._meddling and self.chaos.hit(0.5) and (live := self.driver.stripe.live(who)):
             self.random.choice(live).gone = True
         else:
@@ -126,7 +141,7 @@ class Story:
             user = self.driver.clerk.users.get(subject_id)
             link = self.driver.rows.get(subject_id)
             if user is None:
-                assert live == [], link
+                self._check_who_left(live, link)
                 continue
             assert link is not None
             if link.parked in {ParkReason.FOREIGN, ParkReason.MISNAMED} and self._meddling and self._restores:
@@ -139,10 +154,23 @@ class Story:
             assert live[0].fields.email == user.fields.email or user.fields.email == REFUSED, link
             assert user.link_back == link.customer_id, link
 
+    def _check_who_left(self, live: list[ToyCustomer], link: Link | None) -> None:
+        if link is not None and link.parked is ParkReason.SUBSCRIBED:
+            assert self._policy.if_subscribed is IfSubscribed.HOLD, link
+            assert [each.customer_id for each in live if each.subscribed] == [link.customer_id], link
+        elif self._policy.on_deletion is OnDeletion.KEEP:
+            assert all(not each.archived for each in live), link
+        else:
+            # Under `cancel_at_period_end` whoever had no subscription is deleted, and others are archived.
+            assert all(each.archived and not each.subscribed for each in live), link
+            assert self._policy != POLICY or live == [], link
 
-def _tell(seeds: range, rate: float, *, meddling: bool = False, restores: bool = False) -> None:
+
+def _tell(
+    seeds: range, rate: float, *, meddling: bool = False, restores: bool = False, policy: Policy = POLICY
+) -> None:
     for seed in seeds:
-        story = Story(seed, rate, meddling=meddling, restores=restores)
+        story = Story(seed, rate, meddling=meddling, restores=restores, policy=policy)
         try:
             story.live_through(60)
             story.come_to_rest()
@@ -170,6 +198,25 @@ def test_a_customer_that_people_deleted_is_made_anew(rate: float) -> None:
 @pytest.mark.parametrize("rate", [0.3, 0.6])
 def test_after_people_and_restores_together_a_person_is_asked_at_worst(rate: float) -> None:
     _tell(range(250), rate, meddling=True, restores=True)
+
+
+@pytest.mark.parametrize("restores", [False, True])
+@pytest.mark.parametrize("rate", [0.15, 0.6])
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"on_deletion": OnDeletion.ARCHIVE},
+        {"on_deletion": OnDeletion.ARCHIVE, "deletion_grace": 3 * HOUR},
+        {"on_deletion": OnDeletion.KEEP},
+        {"if_subscribed": IfSubscribed.HOLD},
+        {"if_subscribed": IfSubscribed.CANCEL_AT_PERIOD_END},
+    ],
+    ids=["archive", "archive after a while", "keep", "hold", "cancel"],
+)
+def test_every_policy_of_deletion_comes_to_its_end_after_all_faults(
+    chosen: dict[str, Any], rate: float, restores: bool
+) -> None:
+    _tell(range(60), rate, restores=restores, policy=replace(POLICY, **chosen))
 
 
 def test_the_stories_are_worth_telling() -> None:

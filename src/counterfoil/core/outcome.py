@@ -5,24 +5,29 @@ from typing import assert_never
 import msgspec
 
 from counterfoil.core.customer import overlay
-from counterfoil.core.link import Deletion, Fields, Link, ParkReason
+from counterfoil.core.link import Deletion, Ended, Fields, Link, ParkReason
 from counterfoil.core.policy import Policy
 from counterfoil.core.step import (
     AbandonIntent,
     AdoptCustomer,
+    ArchiveCustomer,
     CallStep,
+    CancelSubscription,
     ClaimCustomer,
     CountLook,
     CreateCustomer,
     DropCustomer,
     DropSighting,
     EndStep,
+    HandOver,
     InspectCustomer,
     LookForCustomer,
     OpenIntent,
     Park,
     ReadUser,
+    RememberEnd,
     RemoveCustomer,
+    RestoreCustomer,
     RowStep,
     StartLook,
     UpdateCustomer,
@@ -66,9 +71,12 @@ def fold_row_step(link: Link, step: RowStep, now: int) -> Link:
         case AbandonIntent():
             return _replace(_next_generation(link), abandoned_at=now, looks=0)
         case AdoptCustomer():
-            return _keep(link, step.customer_id, None)
-        case DropCustomer():
+            kept = _keep(link, step.customer_id, None)
+            return _replace(kept, ended=Ended.ARCHIVED) if step.archived else kept
+        case DropCustomer() | HandOver():
             return _let_go(link)
+        case RememberEnd():
+            return _replace(link, ended=step.ended)
         case DropSighting():
             return link
         case CountLook():
@@ -98,6 +106,13 @@ def fold_success(link: Link, step: CallStep, customer_id: str | None = None) -> 
             return _replace(link, applied=overlay(link.applied, step.changes))
         case RemoveCustomer():
             return _let_go(link) if step.customer_id == link.customer_id else link
+        case ArchiveCustomer():
+            return _replace(link, ended=Ended.ARCHIVED)
+        case RestoreCustomer():
+            # What it has missed meanwhile is not known: all fields are written again.
+            return _replace(link, ended=None, applied=None)
+        case CancelSubscription():
+            return link
         case WriteLinkBack():
             return _replace(link, written_back=step.customer_id)
         case _ as never:
@@ -105,18 +120,18 @@ def fold_success(link: Link, step: CallStep, customer_id: str | None = None) -> 
 
 
 def fold_end(link: Link, end: EndStep) -> Link:
-    """The worker's columns at the end of a turn. Of a user who is gone, nothing personal is kept."""
+    """The worker's columns at the end of a turn. Of a user who is gone, nothing personal is kept, however it ends.
+
+    What stays is the id that we wrote to Clerk's metadata: should the deletion be lifted, it is named there still.
+    """
+    if link.deletion is not Deletion.NONE:
+        link = _replace(link, applied=None, refused_email=None)
     if isinstance(end, Park):
         return _replace(link, parked=end.reason, last_error=end.detail[:200] or None)
     link = _replace(link, parked=None)
     if isinstance(end, WaitUntil) and not end.settled:
         return link
-    link = _replace(link, attempts=0, last_error=None)
-    if link.deletion is not Deletion.NONE:
-        # An absence can be lifted, and then Clerk's metadata still names what we wrote: that id stays known.
-        known = None if link.deletion is Deletion.SIGNED else link.written_back
-        return _replace(link, applied=None, refused_email=None, written_back=known)
-    return link
+    return _replace(link, attempts=0, last_error=None)
 
 
 def fold_dead_replay(link: Link) -> Link:
@@ -137,7 +152,7 @@ def fold_failure(
         case KeyReused() | ReplayedFailure() if isinstance(step, CreateCustomer):
             # This key will never bring the customer: only looking tells whether there is one.
             return _replace(told, look_after=world.stripe_now + policy.quiet), Again(counts=False, after=0)
-        case NotFound() if isinstance(step, UpdateCustomer | RemoveCustomer):
+        case NotFound() if isinstance(step, UpdateCustomer | RemoveCustomer | ArchiveCustomer | RestoreCustomer):
             return (_let_go(told) if step.customer_id == link.customer_id else told), Again(counts=False, after=0)
         case NotFound() if isinstance(step, WriteLinkBack):
             # The user is gone, or seems so: the engine asks for a read, which decides.
@@ -169,6 +184,7 @@ def _keep(link: Link, customer_id: str, applied: Fields | None) -> Link:
         link,
         customer_id=customer_id,
         applied=applied,
+        ended=None,
         intent_key=None,
         intent_params=None,
         intent_at=None,
@@ -193,7 +209,8 @@ def _let_go(link: Link) -> Link:
     Its id stays known as one that we wrote: Clerk's metadata may name it still, or will when our echo comes.
     """
     ours = link.customer_id if link.link_back in {None, link.customer_id} else link.written_back
-    return _replace(link, customer_id=None, applied=None, generation=link.generation + 1, written_back=ours)
+    freed = _replace(link, customer_id=None, applied=None, ended=None, written_back=ours)
+    return _replace(freed, generation=link.generation + 1)
 
 
 def _email_of(step: CallStep) -> str | None:
