@@ -15,7 +15,7 @@ _OWED = (
 _RECENT = text(
     f"SELECT COUNT(*) FROM (SELECT 1 FROM link_rows WHERE deleted_at > :after AND {_SERVED} LIMIT :limit) AS recent"  # noqa: S608
 )
-_HELD = text(f"SELECT COUNT(*) FROM link_rows WHERE {_OWED}")
+_HELD = text(f"SELECT COUNT(*) FROM link_rows WHERE {_OWED}")  # noqa: S608
 _WAITING = text(
     "SELECT COUNT(*) AS links, MIN(due_at) AS next_due FROM link_rows"
     " WHERE deleted_at IS NOT NULL AND customer_id IS NOT NULL AND due_at IS NOT NULL AND parked IS NULL"
