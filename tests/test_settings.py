@@ -209,3 +209,51 @@ def test_commands_without_keys_find_the_database_as_serve_does(tmp_path: Path) -
     (tmp_path / ".env").write_text("DATABASE_URL=sqlite:///dotenv.db\n")
     assert database_url({}, tmp_path) == "sqlite:///dotenv.db"
     assert database_url({"DATABASE_URL": "sqlite:///environ.db"}, tmp_path) == "sqlite:///environ.db"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("acme.com", "acme.com"),
+        (" Acme.COM , *.acme.org,.b.de,", "acme.com,.acme.org,.b.de"),
+        ("localhost", "localhost"),
+    ],
+)
+def test_domains_are_kept_in_lower_case_and_subdomains_begin_with_a_dot(
+    tmp_path: Path, given: str, kept: str
+) -> None:
+    assert load({**NEEDED, "COUNTERFOIL_ONLY_DOMAINS": given}, tmp_path).only_domains == kept
+
+
+def test_what_is_mirrored_is_kept_in_one_order(tmp_path: Path) -> None:
+    assert load({**NEEDED, "COUNTERFOIL_MIRROR": "phone, email"}, tmp_path).mirror == "email,phone"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("COUNTERFOIL_CREATE", "later", "'on_created', 'on_verified_email' or 'on_demand'"),
+        ("COUNTERFOIL_NO_EMAIL", "skip", "'wait' or 'create'"),
+        ("COUNTERFOIL_ADOPT", "unsafe", "'metadata', 'verified_email' or 'never'"),
+        ("COUNTERFOIL_LINK_BACK", "unsafe", "'public', 'private' or 'off'"),
+        ("COUNTERFOIL_ONLY_DOMAINS", "a@acme.com", "write domains"),
+        ("COUNTERFOIL_ONLY_DOMAINS", "*", "write domains"),
+        ("COUNTERFOIL_ONLY_DOMAINS", ",", "write domains"),
+        ("COUNTERFOIL_ONLY_METADATA", "plan", "write a key and a value"),
+        ("COUNTERFOIL_ONLY_METADATA", "=pro", "write a key and a value"),
+        ("COUNTERFOIL_ELIGIBLE", "rules.py", "package.module:function"),
+        ("COUNTERFOIL_MAPPING", "rules:", "package.module:function"),
+        ("COUNTERFOIL_MIRROR", "email,address", "write some of email, name, phone"),
+    ],
+)
+def test_a_policy_that_is_none_is_refused(tmp_path: Path, name: str, value: str, told: str) -> None:
+    said = refusal(tmp_path, **{name: value})
+    assert said.startswith(f"{name}: ")
+    assert told in said
+
+
+def test_settings_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    both = refusal(tmp_path, COUNTERFOIL_MAPPING="rules:fields", COUNTERFOIL_MIRROR="email")
+    assert "set COUNTERFOIL_MAPPING or COUNTERFOIL_MIRROR, not both" in both
+    blind = refusal(tmp_path, COUNTERFOIL_ADOPT="verified_email", COUNTERFOIL_MIRROR="name")
+    assert "COUNTERFOIL_ADOPT=verified_email needs email in COUNTERFOIL_MIRROR" in blind

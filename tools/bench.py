@@ -25,6 +25,7 @@ from counterfoil.billing.stripe import StripeApi
 from counterfoil.clerk.api import AiohttpTransport, ClerkApi
 from counterfoil.clerk.body import BodyReader
 from counterfoil.core.link import Fields
+from counterfoil.core.policy import LinkBack
 from counterfoil.engine.clock import SystemClock
 from counterfoil.sandbox.clerk import ClerkSettings
 from counterfoil.sandbox.courier import Courier
@@ -183,7 +184,7 @@ async def _two_calls(sandbox: Sandbox, node: Serve) -> float:
         user = sandbox.clerk.create_user(time.time(), email=f"alone{number}@example.com", silent=True)
         began = time.perf_counter()
         made = await stripe.create(user, Fields(email=f"alone{number}@example.com"), f"bench-{number}", LIVE)
-        await clerk.write_link_back(user, made.customer_id, LIVE)
+        await clerk.write_link_back(user, made.customer_id, LinkBack.PUBLIC, LIVE)
         took.append(time.perf_counter() - began)
     await transport.close()
     await stripe.close()

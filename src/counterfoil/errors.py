@@ -4,6 +4,7 @@ CounterfoilError
 ├── ConfigurationError      a setting is missing or wrong; the message says what to set
 │   └── WrongEnvironment    the keys are of another environment than the pinned one
 ├── BadSubject              not a Clerk user id
+├── OwnFunctionFailed       the user's own mapping or filter raised, or returned what it must not
 ├── WebhookRefused          a delivery that is answered 400; its text never holds input
 │   └── WebhookUnreadable   properly signed, but not a body that we can read: kept and parked
 ├── IntakeFull              the queue is full, or the database cannot be written: 503
@@ -38,6 +39,10 @@ class WrongEnvironment(ConfigurationError):
 
 class BadSubject(CounterfoilError):
     """Not a Clerk user id."""
+
+
+class OwnFunctionFailed(CounterfoilError):
+    """The user's own function could not be used; the text may quote the user's data."""
 
 
 class WebhookRefused(CounterfoilError):

@@ -9,15 +9,28 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from counterfoil.errors import ConfigurationError
 
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d{1,9})\s*(ms|s|m|h|d)")
+_DOMAIN = re.compile(r"\.?[^\s.@,*]+(?:\.[^\s.@,*]+)*")
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_FIELDS = ("email", "name", "phone")
 TOML = "counterfoil.toml"
 DOTENV = ".env"
 
@@ -30,6 +43,35 @@ def _milliseconds(value: object) -> object:
     return int(match[1]) * _UNITS[match[2]]
 
 
+def _domains(text: str) -> str:
+    """``" Acme.com, *.acme.org"`` as ``"acme.com,.acme.org"``."""
+    parts = [part.strip().lower() for part in text.split(",") if part.strip()]
+    parts = [part.removeprefix("*") if part.startswith("*.") else part for part in parts]
+    if not parts or not all(_DOMAIN.fullmatch(part) for part in parts):
+        raise ValueError("write domains with commas between them, like acme.com,*.acme.org")
+    return ",".join(parts)
+
+
+def _pair(text: str) -> str:
+    key, mark, _ = text.partition("=")
+    if not key or not mark:
+        raise ValueError("write a key and a value, like plan=pro")
+    return text
+
+
+def _function(text: str) -> str:
+    if not _FUNCTION.fullmatch(text):
+        raise ValueError("write the function's place as package.module:function")
+    return text
+
+
+def _mirror(text: str) -> str:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not set(parts) <= set(_FIELDS):
+        raise ValueError(f"write some of {', '.join(_FIELDS)}, with commas between them")
+    return ",".join(name for name in _FIELDS if name in parts)
+
+
 def _named(*names: str) -> Any:
     return AliasChoices(*names)
 
@@ -37,6 +79,10 @@ def _named(*names: str) -> Any:
 Duration = Annotated[int, BeforeValidator(_milliseconds)]
 Rate = Annotated[float, Field(gt=0, le=10_000)]
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
+Domains = Annotated[str, AfterValidator(_domains)]
+Pair = Annotated[str, AfterValidator(_pair)]
+Function = Annotated[str, AfterValidator(_function)]
+Mirror = Annotated[str, AfterValidator(_mirror)]
 
 
 class Settings(BaseModel):
@@ -107,7 +153,57 @@ class Settings(BaseModel):
     link_back_key: Key = Field(
         "stripeCustomerId",
         validation_alias=_named("COUNTERFOIL_LINK_BACK_KEY"),
-        description="The key of the user's public metadata that holds the customer's id.",
+        description="The key of the user's metadata that holds the customer's id.",
+    )
+    link_back: Literal["public", "private", "off"] = Field(
+        "public",
+        validation_alias=_named("COUNTERFOIL_LINK_BACK"),
+        description="Which of the user's metadata gets the customer's id: public, private, or off for neither.",
+    )
+    create: Literal["on_created", "on_verified_email", "on_demand"] = Field(
+        "on_created",
+        validation_alias=_named("COUNTERFOIL_CREATE"),
+        description="When a user gets a customer: on_created, on_verified_email (once the primary address is "
+        "verified) or on_demand (only when your app asked).",
+    )
+    only_domains: Domains | None = Field(
+        None,
+        validation_alias=_named("COUNTERFOIL_ONLY_DOMAINS"),
+        description="Only users whose primary address is of one of these domains get a customer: "
+        "acme.com,*.acme.org (*. for subdomains).",
+    )
+    only_metadata: Pair | None = Field(
+        None,
+        validation_alias=_named("COUNTERFOIL_ONLY_METADATA"),
+        description="Only users with this value in their public metadata get a customer: plan=pro.",
+    )
+    eligible: Function | None = Field(
+        None,
+        validation_alias=_named("COUNTERFOIL_ELIGIBLE"),
+        description="Only users for whom this function of yours returns True get a customer: "
+        "package.module:function.",
+    )
+    no_email: Literal["wait", "create"] = Field(
+        "wait",
+        validation_alias=_named("COUNTERFOIL_NO_EMAIL"),
+        description="A user without an email address: wait for one, or create a customer without.",
+    )
+    mirror: Mirror = Field(
+        "email,name",
+        validation_alias=_named("COUNTERFOIL_MIRROR"),
+        description="What is kept in step: some of email,name,phone.",
+    )
+    mapping: Function | None = Field(
+        None,
+        validation_alias=_named("COUNTERFOIL_MAPPING"),
+        description="A function of yours that says what is kept in step, in place of COUNTERFOIL_MIRROR: "
+        "package.module:function.",
+    )
+    adopt: Literal["metadata", "verified_email", "never"] = Field(
+        "metadata",
+        validation_alias=_named("COUNTERFOIL_ADOPT"),
+        description="Which customers that were there before may become a user's: those that Clerk's metadata "
+        "names (metadata), also the only one with the user's verified address (verified_email), or never.",
     )
     stripe_rate: Rate | None = Field(
         None,
@@ -168,6 +264,14 @@ class Settings(BaseModel):
         pattern=r"^(debug|info|warning|error)$",
         description="debug, info, warning or error.",
     )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.mapping is not None and "mirror" in self.model_fields_set:
+            raise ValueError("set COUNTERFOIL_MAPPING or COUNTERFOIL_MIRROR, not both: the mapping decides alone")
+        if self.adopt == "verified_email" and self.mapping is None and "email" not in self.mirror.split(","):
+            raise ValueError("COUNTERFOIL_ADOPT=verified_email needs email in COUNTERFOIL_MIRROR")
+        return self
 
     def signing_secrets(self) -> list[str]:
         """The signing secrets, one by one."""

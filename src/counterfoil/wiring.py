@@ -13,20 +13,23 @@ import structlog
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from counterfoil.billing.stripe import StripeApi, is_live
+from counterfoil.billing.stripe import MARK, StripeApi, is_live
 from counterfoil.clerk.api import AiohttpTransport, ClerkApi, Transport
-from counterfoil.clerk.body import BodyReader
+from counterfoil.clerk.body import BodyReader, View
 from counterfoil.clerk.webhook import Decoder, Verifier
+from counterfoil.core.eligibility import Eligibility
 from counterfoil.core.link import Ruling
-from counterfoil.core.policy import IfSubscribed, OnDeletion, Policy
+from counterfoil.core.policy import Adopt, Create, IfSubscribed, LinkBack, NoEmail, OnDeletion, Policy
 from counterfoil.engine import pin
 from counterfoil.engine.catch_up import CatchUp
+from counterfoil.engine.chosen import take_up
 from counterfoil.engine.clock import Clock, SystemClock
 from counterfoil.engine.context import Context, Rules
 from counterfoil.engine.deletions import held_removals
 from counterfoil.engine.patience import patiently
 from counterfoil.engine.supervisor import Supervisor, retry_all
 from counterfoil.errors import DatabaseUnavailable, ServerFailed, Unreachable
+from counterfoil.own_code import load_function
 from counterfoil.settings import Settings
 from counterfoil.store import environment, figures
 from counterfoil.store.database import Database, ThreadDatabase
@@ -86,7 +89,7 @@ def connect(settings: Settings, outside: Outside, observe: Observer) -> Upstream
         "clerk": Gate("clerk", clerk_rate, observe),
         "stripe": Gate("stripe", stripe_rate, observe, settings.stripe_endpoint_rate),
     }
-    reader = BodyReader(settings.link_back_key)
+    reader = BodyReader(settings.link_back_key, _view(settings))
     return Upstreams(
         clerk=ClerkApi(clerk_key, settings.clerk_api_url, gates["clerk"], outside.transport, reader),
         stripe=StripeApi(
@@ -99,6 +102,31 @@ def connect(settings: Settings, outside: Outside, observe: Observer) -> Upstream
         ),
         gates=gates,
     )
+
+
+def _view(settings: Settings) -> View:
+    """What the settings make of a user."""
+    key, _, value = (settings.only_metadata or "").partition("=")
+    own = {
+        name: load_function(f"COUNTERFOIL_{name.upper()}", named) if named is not None else None
+        for name, named in (("eligible", settings.eligible), ("mapping", settings.mapping))
+    }
+    return View(
+        eligibility=Eligibility(
+            domains=tuple(settings.only_domains.split(",")) if settings.only_domains else (),
+            metadata=(key, value) if key else None,
+            function=own["eligible"],
+        ),
+        mirror=frozenset(settings.mirror.split(",")),
+        mapping=own["mapping"],
+        own_keys=frozenset({settings.metadata_key, MARK}),
+    )
+
+
+def _chosen_view(settings: Settings) -> str:
+    """All settings that decide what is kept of a body, as a text. What an own function does is not in it."""
+    chosen = (settings.only_domains, settings.only_metadata, settings.eligible, settings.mirror, settings.mapping)
+    return " ".join(str(each) for each in (*chosen, settings.link_back_key))
 
 
 async def assemble(settings: Settings, outside: Outside, *, observe: bool = False) -> Node:
@@ -121,7 +149,7 @@ async def assemble(settings: Settings, outside: Outside, *, observe: bool = Fals
     known = await database.read(environment.load)
     pinned, policy = pin.recall(known, settings.metadata_key) or await keys.first_start()
     policy = _with_settings(policy, settings)
-
+    await take_up(database, policy, _chosen_view(settings), clock.now())
     context = Context(
         database=database,
         clerk=upstreams.clerk,
@@ -134,7 +162,7 @@ async def assemble(settings: Settings, outside: Outside, *, observe: bool = Fals
     supervisor = Supervisor(context, settings.journal_keep, keys.verify)
     for gate in upstreams.gates.values():
         gate.breaker.recovered = supervisor.recovered
-    decoder = Decoder(instance_id=pinned.clerk_instance, link_back_key=settings.link_back_key)
+    decoder = Decoder(instance_id=pinned.clerk_instance, reader=upstreams.clerk.reader)
     receiver = Receiver(verifier, decoder, supervisor.intake.take, registry, now=clock.now)
     token = secrets.token_urlsafe(24)
     desk = _desk(token, supervisor, context, upstreams, metrics)
@@ -148,6 +176,10 @@ def _with_settings(policy: Policy, settings: Settings) -> Policy:
         policy,
         intent_ttl=settings.intent_ttl,
         quiet=settings.quiet,
+        create=Create(settings.create),
+        no_email=NoEmail(settings.no_email),
+        adopt=Adopt(settings.adopt),
+        link_back=LinkBack(settings.link_back),
         on_deletion=OnDeletion(settings.on_deletion),
         deletion_grace=settings.deletion_grace,
         if_subscribed=IfSubscribed(settings.if_subscribed),

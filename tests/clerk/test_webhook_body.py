@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from counterfoil.clerk.body import BodyReader
 from counterfoil.clerk.webhook import Decoder, Ignored
-from counterfoil.core.link import Fields
+from counterfoil.core.link import Address, Fields
 from counterfoil.core.news import UserBody, UserDeleted, UserEvent
 from counterfoil.errors import WebhookUnreadable
 
 NOW = 1_700_000_000_000
 
-decoder = Decoder(instance_id="ins_ours")
+decoder = Decoder(instance_id="ins_ours", reader=BodyReader("stripeCustomerId"))
 
 
 def email(address_id: str, address: str, **more: Any) -> dict[str, Any]:
@@ -92,6 +93,7 @@ def test_a_user_event_says_who_what_and_when(kind: str) -> None:
             version=NOW,
             created_at=NOW - 5,
             fields=Fields(email="zoe@example.com", name="Zoë Ng"),
+            address=Address.CARRIED,
         ),
         created=kind == "user.created",
         sent_at=NOW + 18,
@@ -184,7 +186,7 @@ def test_a_customer_id_is_never_cut_into_another_one() -> None:
 
 
 def test_the_key_of_the_link_back_can_be_set() -> None:
-    other = Decoder(instance_id="ins_ours", link_back_key="billing")
+    other = Decoder(instance_id="ins_ours", reader=BodyReader("billing"))
     news = decode(envelope(user(public_metadata={"billing": "cus_2", "stripeCustomerId": "cus_1"})), other)
     assert isinstance(news, UserEvent)
     assert news.body.link_back == "cus_2"

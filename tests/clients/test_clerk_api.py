@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from counterfoil.core.link import Fields
+from counterfoil.core.policy import LinkBack
 from counterfoil.errors import (
     KeyRefused,
     NotFound,
@@ -194,7 +195,7 @@ async def test_a_link_back_leaves_all_other_metadata_alone(world: World) -> None
     user = world.sign_up(theirs={"deep": [1, 2]}, stripeCustomerId="cus_old")
     world.sandbox.clerk.set_private_metadata(world.time(), user, {"secret": 1})
     world.sandbox.clerk.set_unsafe_metadata(world.time(), user, {"from": "browser"})
-    answer = await clients(world).clerk.write_link_back(user, "cus_new", LIVE)
+    answer = await clients(world).clerk.write_link_back(user, "cus_new", LinkBack.PUBLIC, LIVE)
     assert answer.link_back == "cus_new"
     assert answer.version == world.user(user).updated_at
     true = world.user(user)
@@ -208,4 +209,14 @@ async def test_a_link_back_to_a_user_who_is_gone_is_not_found(world: World) -> N
     user = world.sign_up()
     world.sandbox.clerk.delete_user(world.time(), user)
     with pytest.raises(NotFound):
-        await clients(world).clerk.write_link_back(user, "cus_1", LIVE)
+        await clients(world).clerk.write_link_back(user, "cus_1", LinkBack.PUBLIC, LIVE)
+
+
+@scenario
+async def test_a_private_link_back_goes_into_private_metadata_alone(world: World) -> None:
+    user = world.sign_up(stripeCustomerId="cus_old")
+    world.sandbox.clerk.set_private_metadata(world.time(), user, {"secret": 1})
+    answer = await clients(world).clerk.write_link_back(user, "cus_new", LinkBack.PRIVATE, LIVE)
+    assert (answer.link_back, answer.private_name) == ("cus_old", "cus_new")
+    assert world.user(user).public_metadata == {"stripeCustomerId": "cus_old"}
+    assert world.user(user).private_metadata == {"secret": 1, "stripeCustomerId": "cus_new"}

@@ -360,3 +360,34 @@ async def test_an_answer_without_a_date_is_taken_for_a_minute_old(world: World) 
 )
 def test_a_keys_prefix_tells_its_mode(key: str, live: bool | None) -> None:
     assert is_live(key) is live
+
+
+@scenario
+async def test_customers_are_found_by_the_address_as_given_and_in_lower_case_and_each_once(world: World) -> None:
+    stripe = world.sandbox.stripe
+    lower = stripe.create_customer(world.time(), email="ada@example.com", metadata={"clerkUserId": "user_a"})
+    given = stripe.create_customer(world.time(), email="Ada@example.com", metadata={"counterfoil": "cf1-x"})
+    stripe.create_customer(world.time(), email="ADA@example.com")
+    gone = stripe.create_customer(world.time(), email="ada@example.com")
+    stripe.delete_customer(world.time(), gone)
+    found = await clients(world).stripe.with_email("Ada@example.com", LIVE)
+    assert {(each.customer_id, each.owner, each.mark) for each in found} == {
+        (lower, "user_a", None),
+        (given, None, "cf1-x"),
+    }
+    assert [each.customer_id for each in await clients(world).stripe.with_email("ada@example.com", LIVE)] == [
+        lower
+    ]
+    assert len(world.sandbox.calls("stripe", "customers.list")) == 3
+
+
+@scenario
+async def test_a_customer_is_made_with_all_fields_and_its_metadata_cannot_hide_ours(world: World) -> None:
+    fields = Fields("a@b.co", "A", "+15550100", "a friend", {"plan": "pro", "clerkUserId": "user_b"})
+    made = await clients(world).stripe.create("user_a", fields, "key", LIVE)
+    customer = world.sandbox.stripe.customers[made.customer_id]
+    assert customer.metadata == {"plan": "pro", "clerkUserId": "user_a", "counterfoil": "key"}
+    assert (customer.phone, customer.description) == ("+15550100", "a friend")
+    await clients(world).stripe.update(made.customer_id, Fields(metadata={"seat": "2"}), LIVE)
+    assert customer.metadata == {"plan": "pro", "seat": "2", "clerkUserId": "user_a", "counterfoil": "key"}
+    assert (customer.email, customer.name) == ("a@b.co", "A")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from counterfoil.core.backoff import delay
 from counterfoil.core.customer import Customer
 from counterfoil.core.fold import fold_news
-from counterfoil.core.link import Link, Sighting
+from counterfoil.core.link import Link, ParkReason, Sighting
 from counterfoil.core.news import CustomerSeen, News, Unconfirmed, UserAbsent, UserRead
 from counterfoil.core.outcome import (
     Again,
@@ -26,12 +26,14 @@ from counterfoil.core.step import (
     CreateCustomer,
     DropSighting,
     EndStep,
+    FindByEmail,
     InspectCustomer,
     LookForCustomer,
     OpenIntent,
     Park,
     ReadUser,
     RemoveCustomer,
+    ReserveCustomer,
     RestoreCustomer,
     RowStep,
     Turn,
@@ -66,6 +68,7 @@ class Driver:
         self.clerk = ToyClerk(chaos, self.hear)
         self.meanwhile: Callable[[], None] = lambda: None
         """What may happen in the middle of a turn."""
+        self._found: tuple[Customer, ...] = ()
         self._chaos = chaos
         self._policy = policy
 
@@ -113,6 +116,8 @@ class Driver:
         """List Stripe's young customers; their owners are told."""
         at = self.stripe.now
         for each in self.stripe.list_since(self.seen_to - _OVERLAP):
+            if each.owner is None:
+                continue
             self.hear(
                 CustomerSeen(
                     subject_id=each.owner,
@@ -167,15 +172,23 @@ class Driver:
         return Turn(link=link, sightings=found, inspected=inspected, read_at=read_at)
 
     def _row_step(self, turn: Turn, step: RowStep) -> Turn | None:
+        if isinstance(step, AdoptCustomer | ReserveCustomer) and any(
+            row.customer_id == step.customer_id and key != turn.link.subject_id for key, row in self.rows.items()
+        ):
+            self._end(turn.link, Park(ParkReason.CLAIMED, step.customer_id))
+            return None
         if isinstance(step, OpenIntent) and self.rows[turn.link.subject_id].deleted_at is not None:
             return None
         saved = self.save(fold_row_step(turn.link, step, self._chaos.now))
+        if saved is not None and isinstance(step, AdoptCustomer | ReserveCustomer):
+            holders = [key for key, row in self.rows.items() if row.customer_id == step.customer_id]
+            assert holders == [saved.subject_id], "the store lets nobody share a customer"
         if isinstance(step, AdoptCustomer | DropSighting):
             self.sightings.pop(step.customer_id, None)
         if saved is None:
             return None
         again = self._turn(saved, dict(turn.inspected), turn.read_at)
-        return replace(again, wrote_back=turn.wrote_back)
+        return replace(again, wrote_back=turn.wrote_back, candidates=turn.candidates, searched=turn.searched)
 
     def _call(self, turn: Turn, step: CallStep) -> Turn | None:
         subject_id, inspected, ending = turn.link.subject_id, dict(turn.inspected), None
@@ -216,9 +229,15 @@ class Driver:
             return None
         read_at = turn.link.revision if isinstance(step, ReadUser) else turn.read_at
         wrote_back = turn.wrote_back or isinstance(step, WriteLinkBack)
-        return replace(self._turn(saved, inspected, read_at), wrote_back=wrote_back)
+        candidates, searched = turn.candidates, turn.searched
+        if isinstance(step, FindByEmail):
+            candidates, searched = self._found, step.email
+        again = self._turn(saved, inspected, read_at)
+        return replace(again, wrote_back=wrote_back, candidates=candidates, searched=searched)
 
-    def _send(self, link: Link, step: CallStep, inspected: dict[str, Customer], news: list[News]) -> Link:
+    def _send(  # noqa: C901 - one case for each step
+        self, link: Link, step: CallStep, inspected: dict[str, Customer], news: list[News]
+    ) -> Link:
         match step:
             case ReadUser():
                 try:
@@ -226,6 +245,8 @@ class Driver:
                     news.append(UserRead(body=read, at_revision=link.revision))
                 except NotFound:
                     news.append(UserAbsent(subject_id=link.subject_id, at_revision=link.revision))
+            case FindByEmail():
+                self._found = self.stripe.with_email(step.email)
             case InspectCustomer():
                 inspected[step.customer_id] = self.stripe.inspect(step.customer_id)
             case LookForCustomer():
@@ -238,7 +259,7 @@ class Driver:
                 self.sightings.pop(customer_id, None)
                 return fold_success(link, step, customer_id)
             case ClaimCustomer():
-                raise AssertionError("every customer of this model has an owner")
+                self.stripe.claim(step.customer_id, link.subject_id)
             case UpdateCustomer():
                 self.stripe.update(step.customer_id, step.changes)
             case RemoveCustomer():
@@ -251,7 +272,11 @@ class Driver:
                 changed = self.stripe.cancel(step.customer_id, step.subscription_id, at_once=step.at_once)
                 inspected[step.customer_id] = inspected[step.customer_id].with_subscription(changed)
             case WriteLinkBack():
-                news.append(UserRead(body=self.clerk.write_link_back(link.subject_id, step.customer_id)))
+                news.append(
+                    UserRead(
+                        body=self.clerk.write_link_back(link.subject_id, step.customer_id, self._policy.link_back)
+                    )
+                )
         return fold_success(link, step)
 
     def _end(self, link: Link, step: EndStep) -> None:

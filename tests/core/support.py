@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from counterfoil.core.fold import fold_news
-from counterfoil.core.link import Fields, Lane, Link, Ruling, Sighting
+from counterfoil.core.link import Address, Fields, Lane, Link, Ruling, Sighting
 from counterfoil.core.news import (
     Asked,
     CustomerSeen,
@@ -53,7 +53,8 @@ def quick(examples: int) -> settings:
 
 
 def body(version: int = NOW - MINUTE, fields: Fields = ADA, **more: Any) -> UserBody:
-    known: dict[str, Any] = {"subject_id": SUBJECT, "created_at": NOW - DAY, **more}
+    address = Address.CARRIED if fields.email is not None else Address.NONE
+    known: dict[str, Any] = {"subject_id": SUBJECT, "created_at": NOW - DAY, "address": address, **more}
     return UserBody(version=version, fields=fields, **known)
 
 
@@ -101,6 +102,7 @@ def known(**columns: Any) -> Link:
         "subject_id": SUBJECT,
         "source_version": NOW - HOUR,
         "fields": ADA,
+        "address": Address.CARRIED,
         "wanted": True,
         "revision": 3,
         **columns,
@@ -140,7 +142,17 @@ def essence(link: Link | None) -> Link | None:
     return None if link is None else replace(link, **_BY_ARRIVAL)
 
 
-FIELDS = st.sampled_from([ADA, BOB, Fields(email="ada@example.com"), Fields(name="Ada"), Fields()])
+FIELDS = st.sampled_from(
+    [
+        ADA,
+        BOB,
+        Fields(email="ada@example.com"),
+        Fields(name="Ada"),
+        Fields(),
+        Fields(name="Ada", phone="+15550100", description="A friend", metadata={"plan": "pro", "seat": "1"}),
+        Fields(name="Ada", metadata={"plan": "free"}),
+    ]
+)
 VERSIONS = st.sampled_from([SINCE - DAY, NOW - 2 * HOUR, NOW - HOUR, NOW - MINUTE, NOW + 2 * MINUTE, NOW + HOUR])
 
 bodies = st.builds(
@@ -150,6 +162,10 @@ bodies = st.builds(
     created_at=st.sampled_from([SINCE - DAY, SINCE, NOW - HOUR]),
     fields=FIELDS,
     link_back=st.sampled_from([None, "cus_1", "cus_2"]),
+    private_name=st.sampled_from([None, None, "cus_1"]),
+    address=st.sampled_from(Address),
+    eligible=st.booleans(),
+    mapping_error=st.sampled_from([None, None, "KeyError: 'plan'"]),
 )
 events = st.builds(
     UserEvent,

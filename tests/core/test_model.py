@@ -6,7 +6,19 @@ from typing import Any
 import pytest
 
 from counterfoil.core.link import Deletion, Fields, Link, ParkReason
-from counterfoil.core.policy import HOUR, MINUTE, SECOND, IfSubscribed, OnDeletion, Policy
+from counterfoil.core.policy import (
+    HOUR,
+    MINUTE,
+    SECOND,
+    Adopt,
+    Create,
+    IfSubscribed,
+    LinkBack,
+    NoEmail,
+    OnDeletion,
+    Policy,
+)
+from counterfoil.core.step import Park
 from counterfoil.errors import UpstreamError
 
 from .driver import Crashed, Driver
@@ -14,6 +26,8 @@ from .support import SINCE, replace
 from .toys import REFUSED, Chaos, ToyCustomer
 
 POLICY = Policy(environment="model", since=SINCE, livemode=False)
+PRIVATE = replace(POLICY, link_back=LinkBack.PRIVATE, no_email=NoEmail.CREATE, create=Create.ON_VERIFIED_EMAIL)
+BY_EMAIL = replace(POLICY, adopt=Adopt.VERIFIED_EMAIL)
 _EMAILS = ["ada@example.com", "bob@example.com", "eve@example.com", REFUSED, None]
 
 
@@ -28,6 +42,7 @@ class Story:
         meddling: bool = False,
         restores: bool = False,
         policy: Policy = POLICY,
+        strangers: int = 0,
     ) -> None:
         """Set the scene.
 
@@ -36,12 +51,17 @@ class Story:
             rate: how often what can fail does.
             meddling: people delete customers in Stripe.
             restores: now and then the database is an older one again.
-            policy: what becomes of customers whose users go.
+            policy: what was chosen.
+            strangers: how many customers there are already, each with an address that a user may have.
         """
         self.random = Random(seed)
         self.chaos = Chaos(self.random, rate=rate)
+        self.policy = policy
         self.driver = Driver(self.chaos, policy)
-        self._policy = policy
+        self.strangers = [
+            self.driver.stripe.stranger(f"{self.random.choice(['ada', 'bob', 'eve'])}@example.com")
+            for _ in range(strangers)
+        ]
         self.driver.meanwhile = self._meanwhile
         self._meddling = meddling
         self._restores = restores
@@ -66,7 +86,7 @@ class Story:
                 clerk.sign_up(who, self._fields())
         elif self.chaos.hit(0.3):
             clerk.delete(who)
-        elif self._policy.if_subscribed is not IfSubscribed.DELETE and self.chaos.hit(0.3):
+        elif self.policy.if_subscribed is not IfSubscribed.DELETE and self.chaos.hit(0.3):
             for each in self.driver.stripe.live(who):
                 if not each.subscriptions:
                     self.driver.stripe.subscribe(each.customer_id)
@@ -148,29 +168,32 @@ class Story:
                 # That the dead name in Clerk was ours is forgotten: a person decides.
                 assert len(live) == (link.parked is ParkReason.MISNAMED), link
                 continue
+            if link.parked is ParkReason.REVIEW and self.strangers:
+                assert live == [], link  # somebody else has the address: nothing is touched, nothing made
+                continue
             assert link.parked is None, link
             assert [each.customer_id for each in live] == [link.customer_id], link
             assert live[0].fields.name == "Last", link
             assert live[0].fields.email == user.fields.email or user.fields.email == REFUSED, link
-            assert user.link_back == link.customer_id, link
+            private = self.policy.link_back is LinkBack.PRIVATE
+            assert (user.private_name if private else user.link_back) == link.customer_id, link
+            assert (user.link_back if private else user.private_name) is None, link
 
     def _check_who_left(self, live: list[ToyCustomer], link: Link | None) -> None:
         if link is not None and link.parked is ParkReason.SUBSCRIBED:
-            assert self._policy.if_subscribed is IfSubscribed.HOLD, link
+            assert self.policy.if_subscribed is IfSubscribed.HOLD, link
             assert [each.customer_id for each in live if each.subscribed] == [link.customer_id], link
-        elif self._policy.on_deletion is OnDeletion.KEEP:
+        elif self.policy.on_deletion is OnDeletion.KEEP:
             assert all(not each.archived for each in live), link
         else:
             # Under `cancel_at_period_end` whoever had no subscription is deleted, and others are archived.
             assert all(each.archived and not each.subscribed for each in live), link
-            assert self._policy != POLICY or live == [], link
+            assert self.policy != POLICY or live == [], link
 
 
-def _tell(
-    seeds: range, rate: float, *, meddling: bool = False, restores: bool = False, policy: Policy = POLICY
-) -> None:
+def _tell(seeds: range, rate: float, **scene: Any) -> None:
     for seed in seeds:
-        story = Story(seed, rate, meddling=meddling, restores=restores, policy=policy)
+        story = Story(seed, rate, **scene)
         try:
             story.live_through(60)
             story.come_to_rest()
@@ -217,6 +240,36 @@ def test_every_policy_of_deletion_comes_to_its_end_after_all_faults(
     chosen: dict[str, Any], rate: float, restores: bool
 ) -> None:
     _tell(range(60), rate, restores=restores, policy=replace(POLICY, **chosen))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.6])
+def test_with_a_private_link_back_and_verified_addresses_it_ends_the_same(rate: float) -> None:
+    _tell(range(250), rate, policy=PRIVATE)
+
+
+@pytest.mark.parametrize("rate", [0.15, 0.6])
+def test_with_a_private_link_back_a_restored_database_makes_no_second_customer(rate: float) -> None:
+    _tell(range(150), rate, policy=PRIVATE, restores=True, meddling=False)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.6])
+def test_strangers_are_claimed_by_one_user_each_or_left_alone(rate: float) -> None:
+    _tell(range(250), rate, policy=BY_EMAIL, strangers=2)
+
+
+def test_strangers_are_claimed_now_and_then_and_refused_now_and_then() -> None:
+    claimed, parks = 0, list[ParkReason]()
+
+    def note(link: Link, step: Park) -> None:
+        parks.append(step.reason)
+
+    for seed in range(100):
+        story = Story(seed, 0.3, policy=BY_EMAIL, strangers=2)
+        story.driver.parked = note  # type: ignore[method-assign]
+        story.live_through(60)
+        customers = story.driver.stripe.customers
+        claimed += sum(customers[each].owner is not None for each in story.strangers)
+    assert min(claimed, parks.count(ParkReason.REVIEW)) >= 10, (claimed, parks)
 
 
 def test_the_stories_are_worth_telling() -> None:

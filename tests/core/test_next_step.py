@@ -9,9 +9,21 @@ from hypothesis import strategies as st
 
 from counterfoil.core.customer import Customer
 from counterfoil.core.fold import fold_news
-from counterfoil.core.link import Deletion, Doubt, Fields, Link, ParkReason, Sighting
+from counterfoil.core.link import Address, Deletion, Doubt, Fields, Link, ParkReason, Sighting
 from counterfoil.core.plan import plan
-from counterfoil.core.policy import ABSENT_TWICE, DISAGREED, HOUR, LATER_LOOKS, MINUTE, SECOND
+from counterfoil.core.policy import (
+    ABSENT_TWICE,
+    DISAGREED,
+    HOUR,
+    LATER_LOOKS,
+    MINUTE,
+    SECOND,
+    Adopt,
+    Create,
+    LinkBack,
+    NoEmail,
+    Policy,
+)
 from counterfoil.core.step import (
     AbandonIntent,
     AdoptCustomer,
@@ -20,6 +32,8 @@ from counterfoil.core.step import (
     CreateCustomer,
     DropCustomer,
     DropSighting,
+    FindByEmail,
+    ForgoCustomer,
     HandOver,
     InspectCustomer,
     LookForCustomer,
@@ -27,6 +41,7 @@ from counterfoil.core.step import (
     Park,
     ReadUser,
     RemoveCustomer,
+    ReserveCustomer,
     Settled,
     StartLook,
     Step,
@@ -310,7 +325,7 @@ def test_an_address_that_was_refused_is_left_out() -> None:
 
 
 def test_a_user_without_an_email_waits_for_one() -> None:
-    assert step(known(fields=Fields(name="Ada"))) == Settled("waiting for an email address")
+    assert step(known(fields=Fields(name="Ada"), address=Address.NONE)) == Settled("waiting for an email address")
 
 
 def test_a_user_older_than_the_first_start_gets_no_customer() -> None:
@@ -328,7 +343,7 @@ def test_a_user_of_whom_only_the_id_is_known_is_read_if_wanted() -> None:
         (None, InspectCustomer("cus_5")),
         ({"gone": True}, Park(ParkReason.FOREIGN, "cus_5")),
         ({"livemode": True}, Park(ParkReason.WRONG_MODE, "cus_5")),
-        ({"owner": None}, ClaimCustomer("cus_5")),
+        ({"owner": None}, ReserveCustomer("cus_5")),
         ({"owner": SUBJECT}, AdoptCustomer("cus_5")),
         ({"owner": "user_2"}, Park(ParkReason.CLAIMED, "cus_5")),
     ],
@@ -458,11 +473,17 @@ def turns(draw: st.DrawFn) -> Turn:
         source_version=draw(st.sampled_from([0, SINCE - 1, NOW - HOUR])),
         fields=draw(st.none() | FIELDS),
         link_back=draw(maybe_id | st.just("acct_1")),
+        private_name=draw(maybe_id),
+        address=draw(st.sampled_from(Address)),
+        eligible=draw(st.booleans()),
+        mapping_error=draw(st.sampled_from([None, None, "KeyError: 'plan'"])),
         wanted=draw(st.booleans()),
+        asked=draw(st.booleans()),
         deletion=draw(st.sampled_from(Deletion)),
         must_confirm=draw(st.sampled_from([Doubt.NONE, Doubt.NONE, Doubt.READ])),
         revision=draw(st.integers(1, 2)),
-        customer_id=draw(maybe_id),
+        customer_id=(own := draw(maybe_id)),
+        claiming=own is not None and not intent and draw(st.booleans()),
         applied=draw(st.none() | FIELDS),
         written_back=draw(maybe_id),
         intent_key=KEY if intent else None,
@@ -478,17 +499,31 @@ def turns(draw: st.DrawFn) -> Turn:
         link=link,
         sightings=tuple(draw(sightings)),
         inspected={each.customer_id: each for each in draw(st.lists(customers, max_size=3))},
+        candidates=tuple(draw(st.lists(customers, max_size=3, unique_by=lambda each: each.customer_id))),
+        searched=draw(st.sampled_from([None, ADA.email, BOB.email])),
         read_at=draw(st.none() | st.integers(1, 2)),
         wrote_back=draw(st.booleans()),
     )
 
 
-@quick(500)
-@given(turn=turns())
-def test_no_turn_leads_to_what_must_never_be_done(turn: Turn) -> None:
+policies = st.builds(
+    Policy,
+    environment=st.just(POLICY.environment),
+    since=st.just(SINCE),
+    livemode=st.just(False),
+    create=st.sampled_from(Create),
+    no_email=st.sampled_from(NoEmail),
+    adopt=st.sampled_from(Adopt),
+    link_back=st.sampled_from(LinkBack),
+)
+
+
+@quick(1500)
+@given(turn=turns(), policy=policies)
+def test_no_turn_leads_to_what_must_never_be_done(turn: Turn, policy: Policy) -> None:
     link, found = turn.link, turn.inspected
     own = link.customer_id
-    match plan(turn, POLICY, WORLD, NOW):
+    match plan(turn, policy, WORLD, NOW):
         case OpenIntent() as opened:
             assert link.intent_key is None
             assert link.customer_id is None
@@ -497,6 +532,10 @@ def test_no_turn_leads_to_what_must_never_be_done(turn: Turn) -> None:
             assert link.wanted
             assert opened.key == POLICY.intent_key(SUBJECT, link.generation)
             assert not turn.sightings
+            assert link.eligible
+            assert link.mapping_error is None
+            assert policy.create is not Create.ON_DEMAND or link.asked
+            assert policy.create is not Create.ON_VERIFIED_EMAIL or link.address >= Address.VERIFIED
         case CreateCustomer() as create:
             assert (create.key, create.fields) == (link.intent_key, link.intent_params)
         case RemoveCustomer() as removal:
@@ -509,28 +548,48 @@ def test_no_turn_leads_to_what_must_never_be_done(turn: Turn) -> None:
                 assert own is not None
                 assert removal.customer_id != own
                 assert not found[own].gone
+        case ReserveCustomer() as reserve:
+            seen = found[reserve.customer_id]
+            assert seen.owner is None
+            assert not seen.gone
+            assert seen.livemode == POLICY.livemode
+            assert own is None
+            assert policy.adopt is not Adopt.NEVER
+            named = reserve.customer_id in {link.link_back, link.private_name}
+            assert named or (policy.adopt is Adopt.VERIFIED_EMAIL and link.address is Address.CARRIED)
+        case FindByEmail() as wish:
+            assert policy.adopt is Adopt.VERIFIED_EMAIL
+            assert link.address is Address.CARRIED
+            assert link.fields is not None
+            assert wish.email == link.fields.email
         case ClaimCustomer() as claim:
             seen = found[claim.customer_id]
             assert seen.owner is None
             assert not seen.gone
-            assert seen.livemode == POLICY.livemode
+            assert claim.customer_id == own
+            assert link.claiming
+            assert link.deletion is Deletion.NONE
+        case ForgoCustomer() as forgone:
+            assert link.claiming
+            assert forgone.customer_id == own
         case UpdateCustomer() as update:
             assert update.customer_id == own
             assert update.changes != Fields()
             assert update.changes.email != link.refused_email or link.refused_email is None
             assert link.fields is not None
-            for ours, clerks in (
-                (update.changes.email, link.fields.email),
-                (update.changes.name, link.fields.name),
-            ):
-                assert ours is None or ours == clerks
+            for name in ("email", "name", "phone", "description"):
+                assert getattr(update.changes, name) in {None, getattr(link.fields, name)}
+            assert (update.changes.metadata or {}).items() <= (link.fields.metadata or {}).items()
         case WriteLinkBack() as written:
             assert written.customer_id == own
-            assert link.link_back in {None, link.written_back}
+            assert policy.link_back is not LinkBack.OFF
+            held = link.private_name if policy.link_back is LinkBack.PRIVATE else link.link_back
+            assert held in {None, link.written_back}
         case AdoptCustomer() as adoption:
             named = any(each.customer_id == adoption.customer_id for each in turn.sightings)
-            assert named or found[adoption.customer_id].owner == SUBJECT
-            assert own is None or link.intent_key is not None
+            listed = {each.customer_id: each for each in turn.candidates} | dict(found)
+            assert named or listed[adoption.customer_id].owner == SUBJECT
+            assert own is None or link.intent_key is not None or link.claiming
         case _:
             pass
 

@@ -28,12 +28,14 @@ from counterfoil.core.step import (
     CreateCustomer,
     DropCustomer,
     DropSighting,
+    ForgoCustomer,
     InspectCustomer,
     LookForCustomer,
     OpenIntent,
     Park,
     ReadUser,
     RemoveCustomer,
+    ReserveCustomer,
     Settled,
     StartLook,
     Turn,
@@ -97,7 +99,8 @@ def before(call: CallStep) -> Link:
     """A link that would make this call, after two failures."""
     if isinstance(call, CreateCustomer):
         return known(**INTENT, attempts=2)
-    return linked(attempts=2) if not isinstance(call, ClaimCustomer) else known(link_back="cus_5", attempts=2)
+    claim = known(customer_id="cus_5", claiming=True, link_back="cus_5", attempts=2)
+    return claim if isinstance(call, ClaimCustomer) else linked(attempts=2)
 
 
 def columns(link: Link, *names: str) -> dict[str, Any]:
@@ -127,8 +130,8 @@ def test_a_customer_that_was_created_is_kept_and_its_intent_closed() -> None:
 
 
 def test_a_customer_that_was_claimed_is_kept_and_nothing_is_known_of_its_fields() -> None:
-    link = fold_success(known(link_back="cus_5"), ClaimCustomer("cus_5"))
-    assert (link.customer_id, link.applied) == ("cus_5", None)
+    link = fold_success(known(link_back="cus_5", customer_id="cus_5", claiming=True), ClaimCustomer("cus_5"))
+    assert (link.customer_id, link.claiming, link.applied) == ("cus_5", False, None)
 
 
 def test_an_update_lays_what_was_sent_over_what_was_known() -> None:
@@ -439,3 +442,28 @@ def test_a_delay_is_between_a_twentieth_of_a_second_and_an_hour(attempts: int, d
 def test_the_longest_delay_doubles_up_to_an_hour() -> None:
     assert [delay(attempts, 0.9999999) for attempts in range(4)] == [999, 1999, 3999, 7999]
     assert delay(12, 0.5) == delay(400, 0.5) == HOUR // 2
+
+
+def test_a_reserved_customer_is_held_and_let_be_without_a_trace() -> None:
+    link = known(link_back="cus_5")
+    held = fold_row_step(link, ReserveCustomer("cus_5"), NOW)
+    assert (held.customer_id, held.claiming, held.applied) == ("cus_5", True, None)
+    assert fold_row_step(held, ForgoCustomer("cus_5"), NOW) == link
+
+
+@pytest.mark.parametrize(
+    ("public", "private", "written", "known_as_ours"),
+    [
+        (None, "cus_1", "cus_1", "cus_1"),
+        (None, "cus_0", "cus_0", "cus_0"),
+        ("cus_0", None, "cus_0", "cus_0"),
+        ("cus_0", "cus_1", "cus_1", "cus_1"),
+        (None, None, None, "cus_1"),
+        ("cus_7", "cus_8", "cus_0", "cus_0"),
+    ],
+)
+def test_the_id_let_go_stays_known_as_ours_wherever_the_link_back_is(
+    public: str | None, private: str | None, written: str | None, known_as_ours: str
+) -> None:
+    link = linked(link_back=public, private_name=private, written_back=written)
+    assert fold_row_step(link, DropCustomer("cus_1"), NOW).written_back == known_as_ours

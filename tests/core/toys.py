@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from counterfoil.core.customer import Customer, Subscription
-from counterfoil.core.link import Fields
+from counterfoil.core.link import Address, Fields
 from counterfoil.core.news import News, UserBody, UserDeleted, UserEvent
-from counterfoil.core.policy import HOUR, MINUTE, SECOND
+from counterfoil.core.policy import HOUR, MINUTE, SECOND, LinkBack
 from counterfoil.errors import (
     KeyReused,
     NotFound,
@@ -59,8 +60,8 @@ def _error(kind: type[UpstreamError], upstream: str = "stripe", code: str = "") 
 @dataclass
 class ToyCustomer:
     customer_id: str
-    owner: str
-    mark: str
+    owner: str | None
+    mark: str | None
     fields: Fields
     created: int
     late: bool
@@ -170,6 +171,27 @@ class ToyStripe:
             raise _error(NotFound)
         return found
 
+    def stranger(self, email: str) -> str:
+        """A customer of which we know nothing."""
+        customer_id = f"cus_{len(self.customers) + 1}"
+        made = ToyCustomer(customer_id, None, None, Fields(email=email, name="Stranger"), self.now, late=False)
+        self.customers[customer_id] = made
+        return customer_id
+
+    def with_email(self, email: str) -> tuple[Customer, ...]:
+        self._before()
+        return tuple(
+            Customer(customer_id=each.customer_id, owner=each.owner, mark=each.mark)
+            for each in self.customers.values()
+            if each.fields.email == email and not each.gone
+        )
+
+    def claim(self, customer_id: str, subject_id: str) -> None:
+        found = self._living(customer_id)
+        assert found.owner in {None, subject_id}, "nobody else's customer is ever taken"
+        found.owner = subject_id
+        self._after()
+
     def update(self, customer_id: str, changes: Fields) -> None:
         found = self._living(customer_id)
         if changes.email == REFUSED:
@@ -219,6 +241,13 @@ class ToyStripe:
         return [each for each in self.customers.values() if each.created >= created and not each.gone]
 
 
+def _address(fields: Fields) -> Address:
+    """Whoever is named B has not verified the address."""
+    if fields.email is None:
+        return Address.NONE
+    return Address.UNVERIFIED if fields.name == "B" else Address.CARRIED
+
+
 class ToyClerk:
     """Users, and the deliveries that tell of them: some lost, some late, some twice."""
 
@@ -230,14 +259,14 @@ class ToyClerk:
 
     def sign_up(self, subject_id: str, fields: Fields) -> None:
         now = self._chaos.now
-        self.users[subject_id] = UserBody(subject_id=subject_id, version=now, created_at=now, fields=fields)
+        body = UserBody(subject_id=subject_id, version=now, created_at=now, fields=fields)
+        self.users[subject_id] = replace(body, address=_address(fields))
         self._tell_of(subject_id, created=True)
 
-    def change(self, subject_id: str, fields: Fields | None = None, link_back: str | None = None) -> UserBody:
+    def change(self, subject_id: str, fields: Fields | None = None, **more: str) -> UserBody:
         old = self._older[subject_id] = self.users[subject_id]
-        new = replace(
-            old, version=self._chaos.now, fields=fields or old.fields, link_back=link_back or old.link_back
-        )
+        fields = fields or old.fields
+        new = replace(old, version=self._chaos.now, fields=fields, address=_address(fields), **more)
         self.users[subject_id] = new
         self._tell_of(subject_id, created=False)
         return new
@@ -269,11 +298,13 @@ class ToyClerk:
         stale = self._chaos.hit(0.1)
         return self._older.get(subject_id, self.users[subject_id]) if stale else self.users[subject_id]
 
-    def write_link_back(self, subject_id: str, customer_id: str) -> UserBody:
+    def write_link_back(self, subject_id: str, customer_id: str, place: LinkBack) -> UserBody:
         self._before()
         if subject_id not in self.users:
             raise _error(NotFound, "clerk")
-        body = self.change(subject_id, link_back=customer_id)
+        private = place is LinkBack.PRIVATE
+        names: dict[str, Any] = {"private_name" if private else "link_back": customer_id}
+        body = self.change(subject_id, **names)
         if self._chaos.hit(0.4):
             raise _error(Unreachable, "clerk")
         return body

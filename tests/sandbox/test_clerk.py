@@ -178,3 +178,31 @@ def test_one_user_takes_ten_writes_in_ten_seconds_over_all_its_write_endpoints()
     assert clerk(sandbox, "PATCH", f"/v1/users/{other}/metadata", body={}).status == 200
     assert clerk(sandbox, "GET", f"/v1/users/{first}").status == 200
     assert clerk(sandbox, "PATCH", f"/v1/users/{first}/metadata", body={}, now=NOW + 10).status == 200
+
+
+def test_an_address_is_verified_later_and_the_event_says_so(sandbox: Sandbox) -> None:
+    user_id = sandbox.clerk.create_user(NOW, email="ada@example.com", verified=False)
+    sandbox.clerk.verify_email(NOW + 1, user_id)
+    statuses = [event["data"]["email_addresses"][0]["verification"]["status"] for event in events(sandbox)]
+    assert statuses == ["unverified", "verified"]
+    assert sandbox.clerk.users[user_id].verified
+
+
+def test_an_address_that_nobody_verified_is_not_though_the_api_gives_it_no_verification(sandbox: Sandbox) -> None:
+    user_id = sandbox.clerk.create_user(NOW, email="ada@example.com")
+    user = sandbox.clerk.users[user_id]
+    user.emails[0].strategy = None
+    body = clerk(sandbox, "GET", f"/v1/users/{user_id}").json()
+    assert body["email_addresses"][0]["verification"] is None
+    assert not user.verified
+
+
+def test_the_primary_phone_number_changes_and_goes(sandbox: Sandbox) -> None:
+    user_id = sandbox.clerk.create_user(NOW, phone="+15555550100")
+    sandbox.clerk.change_phone(NOW + 1, user_id, "+15555550199")
+    body = clerk(sandbox, "GET", f"/v1/users/{user_id}").json()
+    assert [each["phone_number"] for each in body["phone_numbers"]] == ["+15555550199"]
+    assert body["primary_phone_number_id"] == body["phone_numbers"][0]["id"]
+    sandbox.clerk.change_phone(NOW + 2, user_id, None)
+    body = clerk(sandbox, "GET", f"/v1/users/{user_id}").json()
+    assert (body["phone_numbers"], body["primary_phone_number_id"]) == ([], None)

@@ -55,6 +55,8 @@ def full_user(sandbox: Sandbox) -> str:
     )
     sandbox.clerk.add_email(NOW, user_id, "second@example.com")
     sandbox.clerk.touch(NOW, user_id)
+    sandbox.clerk.verify_email(NOW, user_id)
+    sandbox.clerk.change_phone(NOW, user_id, "+15555550199")
     return user_id
 
 

@@ -105,3 +105,24 @@ def test_a_long_name_is_expected_cut(sandbox: Sandbox) -> None:
     sandbox.clerk.change_name(NOW, user_id, "n" * 300, None)
     sandbox.stripe.edit_customer(NOW, customer, name="n" * 256)
     assert sandbox.verdict().clean
+
+
+def test_a_user_who_is_barred_must_have_no_customer(sandbox: Sandbox) -> None:
+    user_id, _ = sandbox.add_pair(NOW, email="a@b.c")
+    sandbox.clerk.create_user(NOW, email="b@b.c", first_name="B")
+    rules = Rules(eligible=lambda user: False, barred=lambda user: user.email == "a@b.c")
+    verdict = sandbox.verdict(rules=rules)
+    assert not verdict.clean
+    assert verdict.unwanted == (user_id,)
+    assert verdict.as_json()["unwanted"] == [user_id]
+
+
+def test_other_fields_are_compared_as_the_rules_say(sandbox: Sandbox) -> None:
+    user_id, customer = sandbox.add_pair(NOW, email="a@b.c", phone="+15555550100")
+    sandbox.stripe.edit_customer(NOW, customer, email="billing@b.c", metadata={"plan": "pro"})
+    rules = Rules(expected=lambda user: {"phone": user.phone or "", "metadata[plan]": "free"})
+    wrong = sandbox.verdict(rules=rules).wrong_fields
+    assert [(w.user, w.field, w.wanted, w.found) for w in wrong] == [
+        (user_id, "phone", "+15555550100", None),
+        (user_id, "metadata[plan]", "free", "pro"),
+    ]

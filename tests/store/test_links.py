@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from counterfoil.core.link import Deletion, Fields, Lane, Link, ParkReason
+from counterfoil.core.link import Address, Deletion, Fields, Lane, Link, ParkReason
 from counterfoil.core.news import Asked, CustomerSeen, News, UserAbsent, UserDeleted, UserRead
 from counterfoil.store import links
 from counterfoil.store.rows import to_link
@@ -19,13 +19,18 @@ def full() -> Link:
         fields=Fields(email="a@example.com", name="Ada [L] 'x' \u2603"),
         link_back="cus_1",
         private_name="cus_2",
+        address=Address.VERIFIED,
+        eligible=False,
+        mapping_error="KeyError: 'plan'",
         wanted=True,
+        asked=True,
         sighted=True,
         deleted_at=6,
         deletion=Deletion.ABSENT,
         revision=7,
         customer_id="cus_1",
-        applied=Fields(name="Ada"),
+        claiming=True,
+        applied=Fields(name="Ada", metadata={"plan": "pro"}),
         written_back="cus_1",
         intent_key="cf1-x",
         intent_params=Fields(),

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from counterfoil.clerk.body import BodyReader
 from counterfoil.clerk.webhook import Decoder, Unreadable, Verifier
 from counterfoil.core.news import UserDeleted, UserEvent
 from counterfoil.errors import IntakeFull
@@ -46,7 +47,10 @@ class World:
         self.taken: list[UserEvent | UserDeleted | Unreadable] = []
         self.full = False
         self.gate: asyncio.Event | None = None
-        verifier, decoder = Verifier([SECRET]), Decoder(instance_id="ins_ours")
+        verifier, decoder = (
+            Verifier([SECRET]),
+            Decoder(instance_id="ins_ours", reader=BodyReader("stripeCustomerId")),
+        )
         self.receiver = Receiver(verifier, decoder, self.take, self.registry, now=lambda: NOW, **options)
 
     async def take(self, item: UserEvent | UserDeleted | Unreadable) -> None:

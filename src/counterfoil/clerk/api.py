@@ -14,6 +14,7 @@ import structlog
 
 from counterfoil.clerk.body import BodyReader
 from counterfoil.core.news import UserBody
+from counterfoil.core.policy import LinkBack
 from counterfoil.errors import (
     BadSubject,
     KeyRefused,
@@ -108,7 +109,7 @@ class ClerkApi:
         self._base = base.rstrip("/") + "/v1"
         self._gate = gate
         self._transport = transport
-        self._reader = reader
+        self.reader = reader
 
     async def instance(self, ticket: Ticket) -> Instance:
         """``GET /instance``."""
@@ -133,21 +134,24 @@ class ClerkApi:
         page: list[UserBody] = []
         for raw in _decoded(answer, list[msgspec.Raw]):
             try:
-                page.append(self._reader.read(raw))
+                page.append(self.reader.read(raw))
             except (msgspec.DecodeError, BadSubject, WebhookUnreadable) as error:
                 _log.warning("clerk.user_unreadable", error=type(error).__name__)
         return page
 
-    async def write_link_back(self, subject_id: str, customer_id: str, ticket: Ticket) -> UserBody:
-        """Merge the customer's id into the user's public metadata; other keys stay (facts 2.2)."""
-        body = msgspec.json.encode({"public_metadata": {self._reader.link_back_key: customer_id}})
+    async def write_link_back(
+        self, subject_id: str, customer_id: str, place: LinkBack, ticket: Ticket
+    ) -> UserBody:
+        """Merge the customer's id into the user's metadata; other keys stay (facts 2.2)."""
+        field = "private_metadata" if place is LinkBack.PRIVATE else "public_metadata"
+        body = msgspec.json.encode({field: {self.reader.link_back_key: customer_id}})
         path = f"/users/{quote(subject_id, safe='')}/metadata"
         answer = await self._call("users.metadata", ticket, "PATCH", path, body)
         return self._user(answer.body)
 
     def _user(self, body: bytes) -> UserBody:
         try:
-            return self._reader.read(body)
+            return self.reader.read(body)
         except (msgspec.DecodeError, BadSubject, WebhookUnreadable) as error:
             raise Rejected("a user that cannot be read", upstream="clerk", status=200) from error
 

@@ -1,21 +1,39 @@
 """What is kept of Clerk's user, read tolerantly (facts 1.4): real bodies differ from every published schema."""
 
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
 import msgspec
 
-from counterfoil.core.customer import mirrored
+from counterfoil.core.customer import MIRRORED, address_of, mirrored
+from counterfoil.core.eligibility import Eligibility
+from counterfoil.core.link import Fields
 from counterfoil.core.news import UserBody
+from counterfoil.core.own import OwnFunction, mapped
 from counterfoil.core.subject import user_id
-from counterfoil.errors import WebhookUnreadable
+from counterfoil.errors import OwnFunctionFailed, WebhookUnreadable
 
 LINK_BACK_LIMIT = 255
 """Stripe's ids are no longer than this."""
 FOREIGN_LIMIT = 64
 _INT64 = 2**63 - 1
+_decode_text = msgspec.json.Decoder(str).decode
+
+
+class _Verification(msgspec.Struct):
+    status: str | None = None
 
 
 class _Address(msgspec.Struct):
     id: str
     email_address: str | None = None
+    verification: _Verification | None = None
+
+
+class _Phone(msgspec.Struct):
+    id: str
+    phone_number: str | None = None
 
 
 class User(msgspec.Struct):
@@ -32,13 +50,38 @@ class User(msgspec.Struct):
     private_metadata: dict[str, msgspec.Raw] | None = None
 
 
+class _UserWithPhones(User):
+    primary_phone_number_id: str | None = None
+    phone_numbers: list[_Phone] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What the settings make of a user. ``mapping``: an own function, in place of ``mirror``."""
+
+    eligibility: Eligibility = field(default_factory=Eligibility)
+    mirror: Collection[str] = MIRRORED
+    mapping: OwnFunction | None = None
+    own_keys: Collection[str] = ()
+    """The keys of a customer's metadata that a mapping may not give."""
+
+
 class BodyReader:
     """Turns Clerk's users into `UserBody`."""
 
-    def __init__(self, link_back_key: str) -> None:
-        """Take the key, of public and of private metadata, that holds the customer's id."""
+    def __init__(self, link_back_key: str, view: View | None = None) -> None:
+        """Args:
+        link_back_key: the key, of public and of private metadata, that holds the customer's id.
+        view: what is kept of a user; ``None``: the defaults.
+        """
         self.link_back_key = link_back_key
-        self._user = msgspec.json.Decoder(User)
+        self._view = view = view or View()
+        self._mirror = view.mirror
+        # Nothing is decoded that no setting asks for: this is the receiver's hottest path.
+        self._plain = view.mapping is None and view.eligibility.is_open
+        self._user: msgspec.json.Decoder[User] = msgspec.json.Decoder(
+            _UserWithPhones if "phone" in view.mirror else User
+        )
 
     def read(self, data: bytes | msgspec.Raw) -> UserBody:
         """Return what is kept of a full user body.
@@ -50,12 +93,17 @@ class BodyReader:
                 such row would fail a whole batch).
         """
         user = self._user.decode(data)
-        fields = mirrored(_primary_email(user), user.first_name, user.last_name)
+        email, status = _primary_email(user)
+        phone = _primary_phone(user) if type(user) is _UserWithPhones else None
+        fields = mirrored(email, user.first_name, user.last_name, phone, self._mirror)
         link_back = _link_back((user.public_metadata or {}).get(self.link_back_key))
         private_name = _link_back((user.private_metadata or {}).get(self.link_back_key))
-        for text in (fields.email, fields.name, link_back, private_name):
+        for text in (fields.email, fields.name, fields.phone, link_back, private_name):
             if text is not None and "\0" in text:
                 raise WebhookUnreadable("a text holds a NUL character")
+        eligible, error = True, None
+        if not self._plain:
+            fields, eligible, error = self._viewed(data, user, email, fields)
         return UserBody(
             subject_id=user_id(user.id),
             version=int64(user.updated_at),
@@ -63,7 +111,34 @@ class BodyReader:
             fields=fields,
             link_back=link_back,
             private_name=private_name,
+            address=address_of(email, status, fields),
+            eligible=eligible,
+            mapping_error=error,
         )
+
+    def _viewed(
+        self, data: bytes | msgspec.Raw, user: User, email: str | None, fields: Fields
+    ) -> tuple[Fields, bool, str | None]:
+        """The fields, whether a customer may be made, and why an own function could not be used."""
+        view = self._view
+        eligible, errors = True, []
+
+        def sent() -> dict[str, Any]:
+            # Anew for each own function: what one does to it is not seen by the other.
+            user_as_sent: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
+            return user_as_sent
+
+        try:
+            eligible = view.eligibility.admits(email, lambda key: _value(user.public_metadata, key), sent)
+        except OwnFunctionFailed as error:
+            errors.append(str(error))
+        if view.mapping is not None:
+            try:
+                fields = mapped(view.mapping, sent(), view.own_keys)
+            except OwnFunctionFailed as error:
+                fields = Fields()
+                errors.append(str(error))
+        return fields, eligible, errors[0] if errors else None
 
 
 def int64(number: int) -> int:
@@ -77,15 +152,36 @@ def int64(number: int) -> int:
     return number
 
 
-def _primary_email(user: User) -> str | None:
-    """The address whose id is the primary one: not always the first, and the id may point nowhere (facts 1.4)."""
+def _primary_email(user: User) -> tuple[str | None, str | None]:
+    """The address whose id is the primary one, and the status of its verification.
+
+    It is not always the first, and the id may point nowhere (facts 1.4).
+    """
     primary = user.primary_email_address_id
-    if not primary:
-        return None
-    for address in user.email_addresses or ():
-        if address.id == primary:
-            return address.email_address
+    if primary:
+        for address in user.email_addresses or ():
+            if address.id == primary:
+                verification = address.verification
+                return address.email_address, verification.status if verification is not None else None
+    return None, None
+
+
+def _primary_phone(user: _UserWithPhones) -> str | None:
+    """The phone number whose id is the primary one."""
+    if user.primary_phone_number_id:
+        for phone in user.phone_numbers or ():
+            if phone.id == user.primary_phone_number_id:
+                return phone.phone_number
     return None
+
+
+def _value(metadata: dict[str, msgspec.Raw] | None, key: str) -> str | None:
+    """A value of the metadata as a text; what is no text, as its JSON."""
+    raw = (metadata or {}).get(key)
+    if raw is None:
+        return None
+    text = bytes(raw).decode(errors="replace")
+    return _decode_text(raw) if text.startswith('"') else text
 
 
 def _link_back(raw: msgspec.Raw | None) -> str | None:
@@ -101,7 +197,7 @@ def _link_back(raw: msgspec.Raw | None) -> str | None:
         return None
     if not text.startswith('"'):
         return text[:FOREIGN_LIMIT]
-    value = msgspec.json.decode(raw, type=str)
+    value = _decode_text(raw)
     if value.startswith("cus_"):
         return value if len(value) <= LINK_BACK_LIMIT else text[:FOREIGN_LIMIT]
     return value[:FOREIGN_LIMIT] or None

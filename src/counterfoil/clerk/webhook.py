@@ -201,10 +201,10 @@ class Decoder:
     signed and carries a user that never was; facts 1.3).
     """
 
-    def __init__(self, *, instance_id: str, link_back_key: str = "stripeCustomerId") -> None:
-        """Take the pinned Clerk instance's id, and the public metadata's key for the customer's id."""
+    def __init__(self, *, instance_id: str, reader: BodyReader) -> None:
+        """Take the pinned Clerk instance's id, and what reads its users."""
         self._instance_id = instance_id
-        self._reader = BodyReader(link_back_key)
+        self._reader = reader
         self._envelope = msgspec.json.Decoder(_Envelope)
         self._gone = msgspec.json.Decoder(_Gone)
 

@@ -65,6 +65,7 @@ def _table(link: Link, now: int) -> Table:
     fields = msgspec.structs.asdict(link.fields) if link.fields is not None else {}
     row("in Clerk", ", ".join(f"{name} {value}" for name, value in fields.items() if value) or None)
     row("link-back", link.link_back)
+    row("own function", link.mapping_error)
     row("last error", link.last_error)
     if link.refused_email is not None:
         row("flagged", "Stripe refused the user's address; the customer goes without it")

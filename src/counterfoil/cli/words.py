@@ -12,6 +12,9 @@ PARKED = {
     "attached": "a surplus customer has a subscription or payments: move them, then delete it",
     "wrong_mode": "the customer is of the other mode (live or test)",
     "rejected": "the request itself is refused: see the story",
+    "review": "customers in Stripe have this user's address, and none may be taken unseen: write the user's id"
+    " into the right one's metadata, or take the address from the others",
+    "mapping": "your own function (COUNTERFOIL_MAPPING or COUNTERFOIL_ELIGIBLE) failed: mend it, restart, retry",
     "observed": "only observed: serve without --observe does it",
 }
 """Each reason to park, and what a person does about it."""
@@ -20,6 +23,7 @@ _STEPS = {
     "ReadUser": "read the user from Clerk",
     "InspectCustomer": "looked at customer {0}",
     "LookForCustomer": "looked through Stripe's newest customers",
+    "FindByEmail": "looked for Stripe's customers with the user's verified address",
     "CreateCustomer": "asked Stripe to create the customer",
     "ClaimCustomer": "wrote the user's id into customer {0}",
     "UpdateCustomer": "updated customer {0}",
@@ -32,6 +36,8 @@ _STEPS = {
     "StartLook": "will look for what came of the create, instead of sending it again",
     "AbandonIntent": "looked, and nothing had come of the create: the next try gets a new key",
     "AdoptCustomer": "took customer {0}, which already names this user",
+    "ReserveCustomer": "reserved customer {0}, which names nobody",
+    "ForgoCustomer": "let customer {0} be: it was not to be had",
     "DropCustomer": "customer {0} is gone from Stripe: let it go",
     "DropSighting": "customer {0} is gone, or no longer names this user",
     "HandOver": "let a customer go that a person has moved: {0}",

@@ -1,9 +1,15 @@
 """Stripe's side: a customer as retrieved, and what it should carry."""
 
+from collections.abc import Collection
+
 import msgspec
 
-from counterfoil.core.link import Fields, Link
-from counterfoil.core.policy import EMAIL_LIMIT, NAME_LIMIT
+from counterfoil.core.link import Address, Fields, Link
+from counterfoil.core.policy import EMAIL_LIMIT, NAME_LIMIT, PHONE_LIMIT
+
+MIRRORED = frozenset({"email", "name"})
+"""The fields that are mirrored unless told otherwise."""
+_VERIFIED = "verified"
 
 HIDDEN = "hidden"
 """The status of subscriptions that the key may not read: they count as live."""
@@ -50,14 +56,39 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, subscriptions=(*others, changed))
 
 
-def mirrored(email: str | None, first: str | None, last: str | None) -> Fields:
-    """Clerk's values, as a customer may carry them.
+def mirrored(
+    email: str | None,
+    first: str | None,
+    last: str | None,
+    phone: str | None = None,
+    mirror: Collection[str] = MIRRORED,
+) -> Fields:
+    """Clerk's values, as a customer may carry them: those whose field is in ``mirror``.
 
-    Stripe's limits: name 256 (cut), email 512 (left out: a cut address is another address); facts 3.2.
+    Stripe's limits: name 256 (cut), email 512 and phone 20 (left out: what is cut is another address, another
+    number); facts 3.2.
     """
-    name = " ".join(part for part in (first, last) if part)[:NAME_LIMIT].strip()
-    fits = email is not None and 0 < len(email) <= EMAIL_LIMIT
-    return Fields(email=email if fits else None, name=name or None)
+    name = f"{first} {last}" if first and last else first or last or ""
+    return Fields(
+        email if email and len(email) <= EMAIL_LIMIT and "email" in mirror else None,
+        name[:NAME_LIMIT].strip() or None if "name" in mirror else None,
+        phone if phone and len(phone) <= PHONE_LIMIT and "phone" in mirror else None,
+    )
+
+
+def address_of(email: str | None, status: str | None, fields: Fields) -> Address:
+    """What is known of a primary address.
+
+    Args:
+        email: the address; one that no customer could carry counts as none.
+        status: its ``verification.status``, an open set of which only "verified" matters (facts 1.4).
+        fields: what the customer is to carry.
+    """
+    if not email or len(email) > EMAIL_LIMIT:
+        return Address.NONE
+    if status != _VERIFIED:
+        return Address.UNVERIFIED
+    return Address.CARRIED if fields.email == email else Address.VERIFIED
 
 
 def wanted_fields(link: Link) -> Fields:
@@ -69,15 +100,29 @@ def wanted_fields(link: Link) -> Fields:
 
 
 def difference(wanted: Fields, applied: Fields | None) -> Fields:
-    """The fields to send: those that differ. What Clerk does not have is never blanked."""
+    """The fields, and of the metadata the keys, to send: those that differ.
+
+    What Clerk does not have, or the mapping no longer gives, is never blanked.
+    """
     known = applied or Fields()
+    old = known.metadata or {}
+    metadata = {key: value for key, value in (wanted.metadata or {}).items() if old.get(key) != value}
     return Fields(
         email=wanted.email if wanted.email != known.email else None,
         name=wanted.name if wanted.name != known.name else None,
+        phone=wanted.phone if wanted.phone != known.phone else None,
+        description=wanted.description if wanted.description != known.description else None,
+        metadata=metadata or None,
     )
 
 
 def overlay(base: Fields | None, changes: Fields) -> Fields:
     """``base`` with the fields of ``changes`` that are set."""
     known = base or Fields()
-    return Fields(email=changes.email or known.email, name=changes.name or known.name)
+    return Fields(
+        email=changes.email or known.email,
+        name=changes.name or known.name,
+        phone=changes.phone or known.phone,
+        description=changes.description or known.description,
+        metadata={**(known.metadata or {}), **(changes.metadata or {})} or None,
+    )

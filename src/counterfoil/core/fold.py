@@ -9,7 +9,7 @@ from typing import assert_never
 
 import msgspec
 
-from counterfoil.core.link import Deletion, Doubt, Fields, Lane, Link, ParkReason, Ruling
+from counterfoil.core.link import Address, Deletion, Doubt, Fields, Lane, Link, ParkReason, Ruling
 from counterfoil.core.news import (
     Asked,
     CustomerSeen,
@@ -60,7 +60,10 @@ def fold_news(link: Link | None, news: News, since: int, now: int) -> Link | Non
         case Unconfirmed():
             new = base if base.deletion else _doubt(base, Doubt.READ, now)
         case Asked():
-            asked = _replace(base, wanted=base.wanted or (news.want and alive), revision=base.revision + 1)
+            want = news.want and alive
+            asked = _replace(
+                base, wanted=base.wanted or want, asked=base.asked or want, revision=base.revision + 1
+            )
             # Whoever asks about a parked link has mended something, and its news may have been lost.
             mended = base.parked not in {None, ParkReason.OBSERVED} and base.deletion is Deletion.NONE
             new = _doubt(asked, Doubt.READ, now) if mended else asked
@@ -122,13 +125,31 @@ def _with_body(link: Link, body: UserBody) -> Link:
         fields=body.fields,
         link_back=body.link_back,
         private_name=body.private_name,
+        address=body.address,
+        eligible=body.eligible,
+        mapping_error=body.mapping_error,
     )
 
 
-def _weight(body: Link | UserBody) -> tuple[str, ...]:
-    """An order among bodies of one version, the same on every node, whichever came first."""
+def _weight(body: Link | UserBody) -> tuple[str | int | list[tuple[str, str]], ...]:
+    """An order among bodies of one version, the same on every node, whichever came first.
+
+    What the settings make of a body counts too: after they were changed, a delivery that comes again is read
+    once and agrees from then on, and no later version is touched by it.
+    """
     known = body.fields or Fields()
-    return (known.email or "", known.name or "", body.link_back or "", body.private_name or "")
+    return (
+        known.email or "",
+        known.name or "",
+        body.link_back or "",
+        body.private_name or "",
+        known.phone or "",
+        known.description or "",
+        sorted((known.metadata or {}).items()),
+        body.address,
+        body.eligible,
+        body.mapping_error or "",
+    )
 
 
 def _fold_event(link: Link, event: UserEvent, since: int, now: int) -> Link:
@@ -182,7 +203,11 @@ def _erased(link: Link, deletion: Deletion, at: int) -> Link:
         fields=None,
         link_back=None,
         private_name=None,
+        address=Address.NONE,
+        eligible=True,
+        mapping_error=None,
         wanted=link.wanted and deletion is not Deletion.SIGNED,
+        asked=link.asked and deletion is not Deletion.SIGNED,
         deletion=deletion,
         deleted_at=at,
         must_confirm=Doubt.NONE,

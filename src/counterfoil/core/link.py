@@ -13,6 +13,19 @@ class Fields(msgspec.Struct, frozen=True, omit_defaults=True):
 
     email: str | None = None
     name: str | None = None
+    phone: str | None = None
+    description: str | None = None
+    metadata: dict[str, str] | None = None
+    """Keys of the mapping's own; never one of ours, and never empty."""
+
+
+class Address(IntEnum):
+    """What is known of the user's primary email address."""
+
+    NONE = 0  # there is none
+    UNVERIFIED = 1
+    VERIFIED = 2  # Clerk says so (facts 1.4)
+    CARRIED = 3  # verified, and the very address that the customer is to carry
 
 
 class Doubt(IntEnum):
@@ -67,6 +80,8 @@ class ParkReason(StrEnum):
     ATTACHED = "attached"  # a surplus customer has something attached to it
     WRONG_MODE = "wrong_mode"  # the customer is live and we are not, or the reverse
     REJECTED = "rejected"  # Stripe or Clerk refuses the request itself
+    REVIEW = "review"  # customers with the user's address, but none that may be taken unseen
+    MAPPING = "mapping"  # the user's own function failed
     OBSERVED = "observed"  # serve --observe: would act, may not
 
 
@@ -84,10 +99,17 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     link_back: str | None = None
     """The customer id that Clerk's public metadata holds, as last heard."""
     private_name: str | None = None
-    """The customer id that Clerk's private metadata holds: a candidate for adoption, never written."""
+    """The customer id that Clerk's private metadata holds, as last heard."""
+    address: Address = Address.NONE
+    eligible: bool = True
+    """What the filter said of this body: only an eligible user gets a customer."""
+    mapping_error: str | None = None
+    """Why an own function (mapping, filter) could not be used for this body; it may hold personal data."""
     wanted: bool = False
     """A customer is to be made where there is none: the user is no older than the first start,
     or its ``user.created`` came, or somebody asked."""
+    asked: bool = False
+    """Somebody asked for a customer."""
     sighted: bool = False
     """A scan met a customer of this user: the link is not dropped, whatever Clerk says."""
     deleted_at: int | None = None
@@ -101,6 +123,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     revision: int = 0
 
     customer_id: str | None = None
+    claiming: bool = False
+    """The customer is reserved for this link; that its metadata names the subject is not known yet."""
     applied: Fields | None = None
     """The fields last written to the customer; ``None``: unknown, so all are written."""
     written_back: str | None = None

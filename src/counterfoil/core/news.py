@@ -5,7 +5,7 @@ Times are milliseconds since the epoch.
 
 import msgspec
 
-from counterfoil.core.link import Fields, Ruling
+from counterfoil.core.link import Address, Fields, Ruling
 
 
 class UserBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +18,9 @@ class UserBody(msgspec.Struct, frozen=True, kw_only=True):
     fields: Fields
     link_back: str | None = None
     private_name: str | None = None
+    address: Address = Address.NONE
+    eligible: bool = True
+    mapping_error: str | None = None
 
 
 class UserEvent(msgspec.Struct, frozen=True, kw_only=True):

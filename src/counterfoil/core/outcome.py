@@ -19,6 +19,8 @@ from counterfoil.core.step import (
     DropCustomer,
     DropSighting,
     EndStep,
+    FindByEmail,
+    ForgoCustomer,
     HandOver,
     InspectCustomer,
     LookForCustomer,
@@ -27,6 +29,7 @@ from counterfoil.core.step import (
     ReadUser,
     RememberEnd,
     RemoveCustomer,
+    ReserveCustomer,
     RestoreCustomer,
     RowStep,
     StartLook,
@@ -73,6 +76,10 @@ def fold_row_step(link: Link, step: RowStep, now: int) -> Link:
         case AdoptCustomer():
             kept = _keep(link, step.customer_id, None)
             return _replace(kept, ended=Ended.ARCHIVED) if step.archived else kept
+        case ReserveCustomer():
+            return _replace(_keep(link, step.customer_id, None), claiming=True)
+        case ForgoCustomer():
+            return _replace(link, customer_id=None, claiming=False)
         case DropCustomer() | HandOver():
             return _let_go(link)
         case RememberEnd():
@@ -93,7 +100,7 @@ def fold_success(link: Link, step: CallStep, customer_id: str | None = None) -> 
         step: what was called.
         customer_id: the id that a create answered.
     """
-    if isinstance(step, ReadUser | InspectCustomer | LookForCustomer):
+    if isinstance(step, ReadUser | InspectCustomer | LookForCustomer | FindByEmail):
         return link  # only an effect ends a series of failures: a read before each would hide it
     link = _replace(link, attempts=0, last_error=None)
     match step:
@@ -183,6 +190,7 @@ def _keep(link: Link, customer_id: str, applied: Fields | None) -> Link:
     return _replace(
         link,
         customer_id=customer_id,
+        claiming=False,
         applied=applied,
         ended=None,
         intent_key=None,
@@ -208,8 +216,10 @@ def _let_go(link: Link) -> Link:
 
     Its id stays known as one that we wrote: Clerk's metadata may name it still, or will when our echo comes.
     """
-    ours = link.customer_id if link.link_back in {None, link.customer_id} else link.written_back
-    freed = _replace(link, customer_id=None, applied=None, ended=None, written_back=ours)
+    heard = {link.link_back, link.private_name}
+    named_before = link.written_back is not None and link.written_back in heard
+    ours = link.customer_id if not named_before and heard & {None, link.customer_id} else link.written_back
+    freed = _replace(link, customer_id=None, claiming=False, applied=None, ended=None, written_back=ours)
     return _replace(freed, generation=link.generation + 1)
 
 

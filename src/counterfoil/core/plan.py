@@ -1,19 +1,18 @@
 """What a link needs next. Pure: the same turn, world and time give the same step."""
 
-from counterfoil.core.customer import Customer, difference, wanted_fields
+from counterfoil.core.creating import own_name, park_unmapped, plan_creation, resolve_claim
+from counterfoil.core.customer import difference, wanted_fields
 from counterfoil.core.link import Deletion, Doubt, Fields, Link, ParkReason, Sighting
-from counterfoil.core.policy import ABSENT_TWICE, DISAGREED, LATER_LOOKS, Policy
+from counterfoil.core.policy import ABSENT_TWICE, DISAGREED, LATER_LOOKS, LinkBack, Policy
 from counterfoil.core.removal import plan_removal, plan_return
 from counterfoil.core.step import (
     AbandonIntent,
     AdoptCustomer,
-    ClaimCustomer,
     CountLook,
     CreateCustomer,
     DropCustomer,
     InspectCustomer,
     LookForCustomer,
-    OpenIntent,
     Park,
     ReadUser,
     Settled,
@@ -39,6 +38,8 @@ def plan(turn: Turn, policy: Policy, world: World, now: int) -> Step:
         return _resolve_intent(turn, policy, world, now)
     if link.must_confirm is not Doubt.NONE:
         return _confirm(turn, now)
+    if link.claiming:
+        return resolve_claim(turn)
     if link.deletion is not Deletion.NONE:
         step = plan_removal(turn, policy, world, now)
         return (_later_looks(link, world, now) or step) if isinstance(step, Settled) else step
@@ -53,7 +54,7 @@ def _plan_live(turn: Turn, policy: Policy, now: int) -> Step:
     if found := others(turn):
         return _plan_sightings(turn, found, policy)
     if turn.link.customer_id is None:
-        return _plan_creation(turn, policy)
+        return plan_creation(turn, policy)
     return _plan_upkeep(turn, policy, now) or Settled("in step")
 
 
@@ -112,52 +113,23 @@ def _keeper(link: Link, found: list[Sighting]) -> Sighting | None:
     return None
 
 
-def _plan_creation(turn: Turn, policy: Policy) -> Step:
-    """No customer is known. Adopt what Clerk names, or mean to make one."""
-    link = turn.link
-    if link.fields is None:
-        return ReadUser() if link.wanted else Settled("nothing known yet")
-    named = link.link_back or link.private_name
-    if named is not None and named != link.written_back and (link.wanted or link.source_version >= policy.since):
-        return _adopt_named(turn, named, policy)
-    if not link.wanted:
-        return Settled("older than the first start")
-    if link.fields.email is None:
-        return Settled("waiting for an email address")
-    return OpenIntent(policy.intent_key(link.subject_id, link.generation), wanted_fields(link))
-
-
-def _adopt_named(turn: Turn, customer_id: str, policy: Policy) -> Step:
-    if not customer_id.startswith("cus_"):
-        return Park(ParkReason.FOREIGN, "the metadata holds something else than a customer's id")
-    seen: Customer | None = turn.inspected.get(customer_id)
-    if seen is None:
-        return InspectCustomer(customer_id)
-    if seen.gone:
-        return Park(ParkReason.FOREIGN, customer_id)
-    if seen.livemode != policy.livemode:
-        return Park(ParkReason.WRONG_MODE, customer_id)
-    if seen.owner is None:
-        return ClaimCustomer(customer_id)
-    if seen.owner == turn.link.subject_id:
-        return AdoptCustomer(customer_id)
-    return Park(ParkReason.CLAIMED, customer_id)
-
-
 def _plan_upkeep(turn: Turn, policy: Policy, now: int) -> Step | None:
     """The customer exists: its fields, then the link-back."""
     link = turn.link
     assert link.customer_id is not None
     if link.fields is None or _untouched(link, policy):
         return None
+    if link.mapping_error is not None:
+        return park_unmapped(link.mapping_error)
     changes = difference(wanted_fields(link), link.applied)
     if changes != Fields():
         return UpdateCustomer(link.customer_id, changes)
-    if link.link_back == link.customer_id:
+    named = own_name(link, policy)
+    if policy.link_back is LinkBack.OFF or named == link.customer_id:
         return None
-    if link.link_back is None or link.link_back == link.written_back:
+    if named is None or named == link.written_back:
         return WaitUntil(now + DISAGREED) if turn.wrote_back else WriteLinkBack(link.customer_id)
-    return Park(ParkReason.MISNAMED, f"metadata {link.link_back[:64]}, link {link.customer_id}")
+    return Park(ParkReason.MISNAMED, f"metadata {named[:64]}, link {link.customer_id}")
 
 
 def _untouched(link: Link, policy: Policy) -> bool:

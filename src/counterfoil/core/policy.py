@@ -32,6 +32,39 @@ _FORGOTTEN = 20
 """More generations than any link has."""
 NAME_LIMIT = 256
 EMAIL_LIMIT = 512
+PHONE_LIMIT = 20
+DESCRIPTION_LIMIT = 5_000
+
+
+class Create(StrEnum):
+    """When a user gets a customer."""
+
+    ON_CREATED = "on_created"
+    ON_VERIFIED_EMAIL = "on_verified_email"  # once the primary address is verified
+    ON_DEMAND = "on_demand"  # only when somebody asked for it
+
+
+class NoEmail(StrEnum):
+    """What becomes of a user without a primary email address."""
+
+    WAIT = "wait"
+    CREATE = "create"
+
+
+class Adopt(StrEnum):
+    """Which customers may become a user's, besides those whose own metadata names the user."""
+
+    METADATA = "metadata"  # the one that Clerk's public or private metadata names
+    VERIFIED_EMAIL = "verified_email"  # also the only one with the user's verified address
+    NEVER = "never"
+
+
+class LinkBack(StrEnum):
+    """Which of Clerk's metadata gets the customer's id."""
+
+    PUBLIC = "public"
+    PRIVATE = "private"
+    OFF = "off"
 
 
 class OnDeletion(StrEnum):
@@ -68,6 +101,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     if_subscribed: IfSubscribed = IfSubscribed.DELETE
     deletion_breaker: int = 100
     """More tombstones than this within an hour hold all removals; 0: no number does."""
+
+    create: Create = Create.ON_CREATED
+    no_email: NoEmail = NoEmail.WAIT
+    adopt: Adopt = Adopt.METADATA
+    link_back: LinkBack = LinkBack.PUBLIC
 
     @property
     def deletion_limit(self) -> int:

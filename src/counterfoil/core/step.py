@@ -27,6 +27,9 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """Whoever carries out a step drops the sighting it dealt with (adopted, removed, dropped, not found)."""
     inspected: Mapping[str, Customer] = {}
     """Customers retrieved under this very lease; never kept."""
+    candidates: tuple[Customer, ...] = ()
+    """Customers that carry the address ``searched``; never kept."""
+    searched: str | None = None
     read_at: int | None = None
     """The revision at which this turn has read the user."""
     wrote_back: bool = False
@@ -54,6 +57,12 @@ class LookForCustomer(msgspec.Struct, frozen=True, tag=True):
     until: int
 
 
+class FindByEmail(msgspec.Struct, frozen=True, tag=True):
+    """List the customers that carry this address."""
+
+    email: str
+
+
 class CreateCustomer(msgspec.Struct, frozen=True, tag=True):
     """POST a customer under the committed intent."""
 
@@ -62,7 +71,7 @@ class CreateCustomer(msgspec.Struct, frozen=True, tag=True):
 
 
 class ClaimCustomer(msgspec.Struct, frozen=True, tag=True):
-    """Write the subject's id into the metadata of a customer that nobody claims, and keep it."""
+    """Write the subject's id into the metadata of the customer that is reserved for this link."""
 
     customer_id: str
 
@@ -134,6 +143,18 @@ class AdoptCustomer(msgspec.Struct, frozen=True, tag=True):
     archived: bool = False
 
 
+class ReserveCustomer(msgspec.Struct, frozen=True, tag=True):
+    """Hold a customer that nobody claims, before it is claimed: no other link can take it meanwhile."""
+
+    customer_id: str
+
+
+class ForgoCustomer(msgspec.Struct, frozen=True, tag=True):
+    """The reserved customer was not to be had: let it go, unclaimed."""
+
+    customer_id: str
+
+
 class DropCustomer(msgspec.Struct, frozen=True, tag=True):
     """The link's customer is gone in Stripe: let its id go."""
 
@@ -191,6 +212,7 @@ CallStep = (
     ReadUser
     | InspectCustomer
     | LookForCustomer
+    | FindByEmail
     | CreateCustomer
     | ClaimCustomer
     | UpdateCustomer
@@ -205,6 +227,8 @@ RowStep = (
     | StartLook
     | AbandonIntent
     | AdoptCustomer
+    | ReserveCustomer
+    | ForgoCustomer
     | DropCustomer
     | DropSighting
     | HandOver

@@ -7,7 +7,7 @@ from typing import assert_never
 import msgspec
 
 from counterfoil.core.customer import Customer
-from counterfoil.core.link import Link, ParkReason
+from counterfoil.core.link import Link
 from counterfoil.core.news import News, Unconfirmed, UserAbsent, UserRead
 from counterfoil.core.outcome import Again, fold_dead_replay, fold_failure, fold_success
 from counterfoil.core.step import (
@@ -16,6 +16,7 @@ from counterfoil.core.step import (
     CancelSubscription,
     ClaimCustomer,
     CreateCustomer,
+    FindByEmail,
     InspectCustomer,
     LookForCustomer,
     Park,
@@ -28,7 +29,6 @@ from counterfoil.core.step import (
 )
 from counterfoil.engine.context import CALL_TIME, Context, Task
 from counterfoil.errors import KeyRefused, NotFound, Paused, UpstreamError
-from counterfoil.store import links
 from counterfoil.upstream.gate import Ticket
 
 _PATIENCE = 30.0
@@ -48,6 +48,8 @@ class Effect:
     inspected: Mapping[str, Customer] = field(default_factory=dict)
     read: bool = False
     """The user was read, at the turn's revision."""
+    candidates: tuple[Customer, ...] = ()
+    """What carries the address that was looked for."""
     dealt_with: str | None = None
     """A sighted customer that is not to be dealt with again."""
     ending: Again | Park | None = None
@@ -60,7 +62,7 @@ class Effect:
 
 def changes_the_world(step: CallStep) -> bool:
     """Whether a call has an effect outside."""
-    return not isinstance(step, ReadUser | InspectCustomer | LookForCustomer)
+    return not isinstance(step, ReadUser | InspectCustomer | LookForCustomer | FindByEmail)
 
 
 async def carry_out(context: Context, turn: Turn, step: CallStep, task: Task) -> Effect:
@@ -97,10 +99,14 @@ async def _send(context: Context, turn: Turn, step: CallStep, task: Task, ticket
             return replace(done, inspected={step.customer_id: seen}, outcome="gone" if seen.gone else "ok")
         case LookForCustomer():
             return await _look(context, done, step.until, task)
+        case FindByEmail():
+            found = await stripe.with_email(step.email, ticket)
+            return replace(done, candidates=found, outcome=f"found {len(found)}")
         case CreateCustomer():
             return await _create(context, turn, step, ticket)
         case ClaimCustomer():
-            return await _claim(context, turn, done, step.customer_id, ticket)
+            request_id = await stripe.claim(step.customer_id, link.subject_id, ticket)
+            return replace(done, request_id=request_id)
         case UpdateCustomer():
             request_id = await stripe.update(step.customer_id, step.changes, ticket)
             return replace(done, request_id=request_id)
@@ -118,7 +124,8 @@ async def _send(context: Context, turn: Turn, step: CallStep, task: Task, ticket
             seen = turn.inspected[step.customer_id].with_subscription(changed)
             return replace(done, inspected={step.customer_id: seen}, request_id=request_id)
         case WriteLinkBack():
-            body = await context.clerk.write_link_back(link.subject_id, step.customer_id, ticket)
+            place = context.rules.policy.link_back
+            body = await context.clerk.write_link_back(link.subject_id, step.customer_id, place, ticket)
             return replace(done, news=(UserRead(body=body),))
         case _ as never:
             assert_never(never)
@@ -171,12 +178,3 @@ async def _create(context: Context, turn: Turn, step: CreateCustomer, ticket: Ti
         kept = msgspec.structs.replace(kept, applied=None)
     outcome = "replayed" if made.replayed else "ok"
     return Effect(step, kept, dealt_with=made.customer_id, outcome=outcome, request_id=made.request_id)
-
-
-async def _claim(context: Context, turn: Turn, done: Effect, customer_id: str, ticket: Ticket) -> Effect:
-    owner = await context.database.read(lambda connection: links.owner_of(connection, customer_id))
-    if owner not in {None, turn.link.subject_id}:
-        parked = Park(ParkReason.CLAIMED, customer_id)
-        return Effect(done.step, turn.link, ending=parked, sent=False, outcome="claimed already")
-    request_id = await context.stripe.claim(customer_id, turn.link.subject_id, ticket)
-    return replace(done, request_id=request_id)

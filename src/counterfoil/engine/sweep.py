@@ -27,7 +27,9 @@ _PAGE_OVERLAP = 50
 """Users that consecutive pages of a sweep share: whoever changes meanwhile moves up and shifts the pages."""
 _TICK = 30.0
 _SWEPT_TO = "swept_to"
-_WALK, _WALK_BEGAN, _WALK_AFTER, _WALK_ENDED = "walk", "walk_began", "walk_after", "walk_ended"
+_WALK, _WALK_BEGAN = "walk", "walk_began"
+WALK_AFTER, WALK_ENDED = "walk_after", "walk_ended"
+"""Where the walk under way goes on, and when the last one ended."""
 
 _log = structlog.get_logger(__name__)
 
@@ -60,8 +62,8 @@ class Sweeper:
 
     async def _walk_due(self) -> bool:
         known = await self._load()
-        ended = int(known.get(_WALK_ENDED, "0"))
-        return _WALK_AFTER in known or self._context.clock.now() - ended >= WALK_EVERY
+        ended = int(known.get(WALK_ENDED, "0"))
+        return WALK_AFTER in known or self._context.clock.now() - ended >= WALK_EVERY
 
     async def sweep(self) -> None:
         """Read all users that changed since the last sweep began, newest change first."""
@@ -81,10 +83,10 @@ class Sweeper:
     async def walk(self) -> None:
         """Meet every user, by cursor; then have the links that were not met read one by one."""
         known = await self._load()
-        number, began, after = int(known.get(_WALK, "0")), int(known.get(_WALK_BEGAN, "0")), known.get(_WALK_AFTER)
+        number, began, after = int(known.get(_WALK, "0")), int(known.get(_WALK_BEGAN, "0")), known.get(WALK_AFTER)
         if after is None:
             number, began = number + 1, self._context.clock.now()
-            await self._remember({_WALK: str(number), _WALK_BEGAN: str(began), _WALK_AFTER: ""})
+            await self._remember({_WALK: str(number), _WALK_BEGAN: str(began), WALK_AFTER: ""})
         while True:
             page = await self._page(after or None)
             if page:
@@ -94,7 +96,7 @@ class Sweeper:
             after = page[-1].subject_id
         await self._confirm_the_rest(number, began)
         ended = str(self._context.clock.now())
-        await self._remember({_WALK_AFTER: None, _WALK_ENDED: ended})
+        await self._remember({WALK_AFTER: None, WALK_ENDED: ended})
         _log.info("walk.done", number=number)
 
     async def _page(self, after: str | None) -> Sequence[UserBody]:
@@ -113,7 +115,7 @@ class Sweeper:
             "walk",
             [UserRead(body=body) for body in page],
             lambda connection: figures.mark_walked(connection, ids, number),
-            {_WALK_AFTER: ids[-1]},
+            {WALK_AFTER: ids[-1]},
         )
 
     async def _confirm_the_rest(self, number: int, began: int) -> None:

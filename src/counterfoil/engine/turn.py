@@ -21,6 +21,7 @@ from counterfoil.core.step import (
     CreateCustomer,
     DropSighting,
     EndStep,
+    FindByEmail,
     HandOver,
     InspectCustomer,
     LookForCustomer,
@@ -28,6 +29,7 @@ from counterfoil.core.step import (
     Park,
     ReadUser,
     RememberEnd,
+    ReserveCustomer,
     RowStep,
     Settled,
     Step,
@@ -132,10 +134,15 @@ def _following(connection: Connection, turn: Turn, saved: Link, effect: Effect) 
     """The turn, with what the call has shown."""
     inspected = {**turn.inspected, **effect.inspected}
     inspected.pop(effect.dealt_with or "", None)  # what was seen of it is no longer so
+    candidates, searched = turn.candidates, turn.searched
+    if isinstance(effect.step, FindByEmail):
+        candidates, searched = effect.candidates, effect.step.email
     return Turn(
         link=saved,
         sightings=links.sightings_of(connection, [saved.subject_id]).get(saved.subject_id, ()),
         inspected=inspected,
+        candidates=candidates,
+        searched=searched,
         read_at=turn.link.revision if effect.read else turn.read_at,
         wrote_back=turn.wrote_back or isinstance(effect.step, WriteLinkBack),
     )
@@ -173,9 +180,10 @@ def _again(connection: Connection, rules: Rules, link: Link, again: Again, now: 
 
 def _row_step(connection: Connection, rules: Rules, turn: Turn, step: RowStep, now: int) -> Turn | None:
     link = turn.link
-    if isinstance(step, AdoptCustomer) and _is_taken(connection, _replace(link, customer_id=step.customer_id)):
-        end(connection, turn, Park(ParkReason.CLAIMED, step.customer_id), now)
-        return None
+    if isinstance(step, AdoptCustomer | ReserveCustomer):  # noqa: SIM102 - the type, then the database
+        if _is_taken(connection, _replace(link, customer_id=step.customer_id)):
+            end(connection, turn, Park(ParkReason.CLAIMED, step.customer_id), now)
+            return None
     folded = fold_row_step(link, step, now)
     save = links.open_intent if isinstance(step, OpenIntent) else links.save
     saved = save(connection, folded)
@@ -203,9 +211,9 @@ def _is_taken(connection: Connection, link: Link) -> bool:
 
 
 def _would_act(step: Step) -> bool:
-    if isinstance(step, OpenIntent):
+    if isinstance(step, OpenIntent | ReserveCustomer):
         return True
-    return not isinstance(step, RowStep | EndStep | ReadUser | InspectCustomer | LookForCustomer)
+    return not isinstance(step, RowStep | EndStep | ReadUser | InspectCustomer | LookForCustomer | FindByEmail)
 
 
 def describe(step: Step) -> str:

@@ -84,9 +84,7 @@ class ClerkState:
         if email is not None:
             self._give_email(user, email, at, fields.get("verified", True))
         if phone is not None:
-            entry = PhoneNumber(self._identifiers.make("idn_", 27), phone, at)
-            user.phones.append(entry)
-            user.primary_phone_id = entry.id
+            self._give_phone(user, phone, at)
         user.first_name, user.last_name = fields.get("first_name"), fields.get("last_name")
         user.username, user.external_id = fields.get("username"), fields.get("external_id")
         user.locale = fields.get("locale")
@@ -114,6 +112,23 @@ class ClerkState:
         user.emails, user.primary_email_id = kept, None
         if email is not None:
             self._give_email(user, email, int(now * 1000), verified)
+        self.changed(now, user, silent=silent)
+
+    def verify_email(self, now: float, user_id: str, *, silent: bool = False) -> None:
+        """The user clicks the link: the primary address is verified."""
+        user = self.users[user_id]
+        for entry in user.emails:
+            if entry.id == user.primary_email_id:
+                entry.verified = True
+        self.changed(now, user, silent=silent)
+
+    def change_phone(self, now: float, user_id: str, number: str | None, *, silent: bool = False) -> None:
+        """A new primary phone number in place of the old one; None leaves the user without any."""
+        user = self.users[user_id]
+        user.phones = [entry for entry in user.phones if entry.id != user.primary_phone_id]
+        user.primary_phone_id = None
+        if number is not None:
+            self._give_phone(user, number, int(now * 1000))
         self.changed(now, user, silent=silent)
 
     def add_email(self, now: float, user_id: str, email: str, *, silent: bool = False) -> None:
@@ -219,6 +234,11 @@ class ClerkState:
         entry = EmailAddress(self._identifiers.make("idn_", 27), email, at, verified)
         user.emails.append(entry)
         user.primary_email_id = entry.id
+
+    def _give_phone(self, user: User, number: str, at: int) -> None:
+        entry = PhoneNumber(self._identifiers.make("idn_", 27), number, at)
+        user.phones.append(entry)
+        user.primary_phone_id = entry.id
 
     def _is_current(self, identifier: str, updated_at: int) -> bool:
         user = self.users.get(identifier)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -12,13 +12,20 @@ from counterfoil.sandbox.stripe import StripeState
 from counterfoil.sandbox.stripe_objects import ENDED, Customer
 
 
+def email_and_name(user: User) -> dict[str, str]:
+    """What a customer carries by default. Stripe takes names of 256 characters."""
+    values = {"email": user.email, "name": user.name[:256] if user.name is not None else None}
+    return {field: value for field, value in values.items() if value is not None}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """What counts as in step.
 
-    A user is `eligible` for a customer: by default one with an email. What Clerk lacks, and an address
-    that Stripe refuses, is compared with nothing. `archived_key`: customers of deleted users that carry
-    this metadata key are archived, not orphans. `keep`: customers of deleted users may stay as they are;
+    A user is `eligible` for a customer: by default one with an email. One who is `barred` must have none.
+    `expected`: the fields that the customer must carry (`metadata[key]` for a key of its metadata); an address
+    that Stripe refuses is compared with nothing. `archived_key`: customers of deleted users that carry this
+    metadata key are archived, not orphans. `keep`: customers of deleted users may stay as they are;
     `hold_subscribed`: they may while they have a subscription. `link_back` None asks for no link-back.
     """
 
@@ -29,6 +36,8 @@ class Rules:
     keep: bool = False
     hold_subscribed: bool = False
     eligible: Callable[[User], bool] = lambda user: user.email is not None
+    barred: Callable[[User], bool] = lambda user: False
+    expected: Callable[[User], Mapping[str, str]] = email_and_name
     compare_fields: bool = True
 
 
@@ -45,9 +54,11 @@ class WrongField:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How the sides compare: `missing`, `wrong_links` hold user ids; `orphans`, `archived`, `kept` (of deleted
-    users, as the rules allow) and `wrong_archives` (of living users, or still billed) customer ids.
+    """How the sides compare.
 
+    `missing`, `unwanted` (barred, and with a customer) and `wrong_links` hold user ids; `orphans`, `archived`,
+    `kept` (of deleted users, as the rules allow) and `wrong_archives` (of living users, or still billed) customer
+    ids.
     `late` customers will still appear, being the tail of requests that Stripe has answered with a 500.
     """
 
@@ -56,6 +67,7 @@ class Verdict:
     customers: int
     owned: int
     missing: tuple[str, ...]
+    unwanted: tuple[str, ...]
     duplicates: dict[str, tuple[str, ...]]
     orphans: tuple[str, ...]
     archived: tuple[str, ...]
@@ -68,8 +80,8 @@ class Verdict:
     @property
     def clean(self) -> bool:
         """Every eligible user has exactly one customer, in step and linked; no orphans, none to come."""
-        wrong = self.missing or self.duplicates or self.orphans or self.wrong_links or self.wrong_fields
-        return not wrong and not self.wrong_archives and not self.late
+        wrong = self.missing or self.unwanted or self.duplicates or self.orphans or self.wrong_links
+        return not wrong and not self.wrong_fields and not self.wrong_archives and not self.late
 
     def summary(self) -> dict[str, int]:
         """The counts alone."""
@@ -81,7 +93,7 @@ class Verdict:
     def as_json(self, most: int = 100) -> dict[str, Any]:
         """Counts, and up to `most` examples of each kind of fault."""
         body: dict[str, Any] = {"clean": self.clean, "counts": self.summary()}
-        for name in ("missing", "orphans", "archived", "kept", "wrong_archives", "wrong_links"):
+        for name in ("missing", "unwanted", "orphans", "archived", "kept", "wrong_archives", "wrong_links"):
             body[name] = list(getattr(self, name)[:most])
         body["duplicates"] = {user: list(self.duplicates[user]) for user in list(self.duplicates)[:most]}
         body["wrong_fields"] = [asdict(wrong) for wrong in self.wrong_fields[:most]]
@@ -125,6 +137,7 @@ def judge(clerk: ClerkState, stripe: StripeState, rules: Rules) -> Verdict:
         else:
             left.add(customer, stripe, rules, marked=marked)
     missing: list[str] = []
+    unwanted: list[str] = []
     wrong_links: list[str] = []
     wrong_fields: list[WrongField] = []
     eligible = 0
@@ -132,6 +145,8 @@ def judge(clerk: ClerkState, stripe: StripeState, rules: Rules) -> Verdict:
         wanted = rules.eligible(user)
         eligible += wanted
         mine = owned.get(user.id, [])
+        if mine and rules.barred(user):
+            unwanted.append(user.id)
         if not mine:
             if wanted:
                 missing.append(user.id)
@@ -139,13 +154,14 @@ def judge(clerk: ClerkState, stripe: StripeState, rules: Rules) -> Verdict:
             if not _linked(user, mine[0], rules):
                 wrong_links.append(user.id)
             if rules.compare_fields:
-                wrong_fields += _wrong_fields(user, mine[0], stripe)
+                wrong_fields += _wrong_fields(user, mine[0], stripe, rules)
     return Verdict(
         users=len(clerk.users),
         eligible=eligible,
         customers=customers,
         owned=sum(len(found) for found in owned.values()),
         missing=tuple(missing),
+        unwanted=tuple(unwanted),
         duplicates={user: tuple(c.id for c in found) for user, found in owned.items() if len(found) > 1},
         orphans=tuple(left.orphans),
         archived=tuple(left.archived),
@@ -164,13 +180,13 @@ def _linked(user: User, customer: Customer, rules: Rules) -> bool:
     return bool(metadata.get(rules.link_back_key) == customer.id)
 
 
-def _wrong_fields(user: User, customer: Customer, stripe: StripeState) -> list[WrongField]:
-    pairs = []
-    if user.email is not None and not stripe.settings.refuses_email(user.email):
-        pairs.append(("email", user.email, customer.email))
-    if user.name is not None:
-        # Stripe takes 256 characters.
-        pairs.append(("name", user.name[:256], customer.name))
-    return [
-        WrongField(user.id, customer.id, field, wanted, found) for field, wanted, found in pairs if wanted != found
-    ]
+def _wrong_fields(user: User, customer: Customer, stripe: StripeState, rules: Rules) -> list[WrongField]:
+    wrong = []
+    for name, wanted in rules.expected(user).items():
+        if name == "email" and stripe.settings.refuses_email(wanted):
+            continue
+        key = name.removeprefix("metadata[").removesuffix("]")
+        found = customer.metadata.get(key) if key != name else getattr(customer, name)
+        if found != wanted:
+            wrong.append(WrongField(user.id, customer.id, name, wanted, found))
+    return wrong

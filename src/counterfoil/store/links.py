@@ -125,6 +125,12 @@ _HASTEN_SHARED = text(
     "UPDATE link_rows SET due_at = :now WHERE subject_id IN"  # noqa: S608
     f" (SELECT subject_id FROM link_rows WHERE {_WAITING} ORDER BY subject_id FOR UPDATE)"
 )
+# A changed policy may decide otherwise about everybody who is there; they go after live news.
+_RECONSIDER = text(
+    "UPDATE link_rows SET due_at = :now, lane = CASE WHEN dirty_at IS NULL THEN 1 ELSE lane END,"
+    " dirty_at = COALESCE(dirty_at, :now)"
+    " WHERE deleted_at IS NULL AND held = 0 AND (due_at IS NULL OR due_at > :now)"
+)
 _OWNER = text("SELECT subject_id FROM link_rows WHERE customer_id = :customer_id")
 
 
@@ -324,6 +330,11 @@ def hasten(connection: Connection, now: int) -> int:
     """
     statement = _HASTEN_HERE if _here(connection) else _HASTEN_SHARED
     return connection.execute(statement, {"now": now, "read": int(Doubt.READ)}).rowcount
+
+
+def reconsider(connection: Connection, now: int) -> int:
+    """The policy has changed: every link of a user who is there is to be planned anew."""
+    return connection.execute(_RECONSIDER, {"now": now}).rowcount
 
 
 def owner_of(connection: Connection, customer_id: str) -> str | None:

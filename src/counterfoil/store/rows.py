@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
-from counterfoil.core.link import Deletion, Doubt, Ended, Fields, Lane, Link, ParkReason, Ruling
+from counterfoil.core.link import Address, Deletion, Doubt, Ended, Fields, Lane, Link, ParkReason, Ruling
 
 COLUMNS = Link.__struct_fields__
 COLUMN_LIST = ", ".join(COLUMNS)
@@ -23,10 +23,13 @@ def to_row(link: Link) -> dict[str, Any]:
     row = {name: getattr(link, name) for name in COLUMNS}
     row["wanted"] = int(link.wanted)
     row["sighted"] = int(link.sighted)
+    row["eligible"] = int(link.eligible)
+    row["asked"] = int(link.asked)
+    row["claiming"] = int(link.claiming)
     row["fields"] = _json(link.fields)
     row["applied"] = _json(link.applied)
     row["intent_params"] = _json(link.intent_params)
-    for name in ("deletion", "must_confirm", "ruling", "lane"):
+    for name in ("address", "deletion", "must_confirm", "ruling", "lane"):
         row[name] = int(row[name])
     row["parked"] = str(link.parked) if link.parked is not None else None
     row["ended"] = str(link.ended) if link.ended is not None else None
@@ -41,7 +44,11 @@ def to_intake_row(link: Link) -> tuple[Any, ...]:
         _json(link.fields),
         link.link_back,
         link.private_name,
+        int(link.address),
+        int(link.eligible),
+        link.mapping_error,
         int(link.wanted),
+        int(link.asked),
         int(link.sighted),
         link.deleted_at,
         int(link.deletion),
@@ -64,6 +71,10 @@ def to_link(row: Sequence[Any]) -> Link:
             **values,
             "wanted": bool(values["wanted"]),
             "sighted": bool(values["sighted"]),
+            "address": Address(values["address"]),
+            "eligible": bool(values["eligible"]),
+            "asked": bool(values["asked"]),
+            "claiming": bool(values["claiming"]),
             "fields": _fields(values["fields"]),
             "applied": _fields(values["applied"]),
             "intent_params": _fields(values["intent_params"]),

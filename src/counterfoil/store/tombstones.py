@@ -13,7 +13,7 @@ _OWED = (
     " AND (customer_id IS NOT NULL OR intent_key IS NOT NULL OR (sighted = 1 AND dirty_at IS NOT NULL))"
 )
 _RECENT = text(
-    f"SELECT COUNT(*) FROM (SELECT 1 FROM link_rows WHERE deleted_at > :after AND {_SERVED} LIMIT :limit) AS recent"  # noqa: S608
+    f"SELECT COUNT(*) FROM (SELECT 1 FROM link_rows WHERE deleted_at > :after AND {_SERVED} LIMIT :limit) AS r"  # noqa: S608
 )
 _HELD = text(f"SELECT COUNT(*) FROM link_rows WHERE {_OWED}")  # noqa: S608
 _WAITING = text(
