@@ -241,6 +241,27 @@ class Settings(BaseModel):
         ge=1_000,
         description="How long after its sending a create may still take effect unseen.",
     )
+    on_deletion: Literal["delete", "archive", "keep"] = Field(
+        "delete",
+        validation_alias=_named("COUNTERFOIL_ON_DELETION"),
+        description="What becomes of a deleted user's customer: delete, archive (our mark) or keep.",
+    )
+    deletion_grace: Duration = Field(
+        0,
+        validation_alias=_named("COUNTERFOIL_DELETION_GRACE"),
+        description="How long a removal waits after the deletion, as 7d; 0s: not at all.",
+    )
+    if_subscribed: Literal["delete", "hold", "cancel_at_period_end"] = Field(
+        "delete",
+        validation_alias=_named("COUNTERFOIL_IF_SUBSCRIBED"),
+        description="If it is still subscribed: delete (billing stops at once), hold or cancel_at_period_end.",
+    )
+    deletion_breaker: int = Field(
+        100,
+        validation_alias=_named("COUNTERFOIL_DELETION_BREAKER"),
+        ge=0,
+        description="More deletions than this within an hour hold all removals; 0: no number does.",
+    )
     journal_keep: Duration = Field(
         90 * 86_400_000,
         validation_alias=_named("COUNTERFOIL_JOURNAL_KEEP"),

@@ -1,6 +1,7 @@
 """The only place where parts meet."""
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,16 +18,18 @@ from counterfoil.clerk.api import AiohttpTransport, ClerkApi, Transport
 from counterfoil.clerk.body import BodyReader, View
 from counterfoil.clerk.webhook import Decoder, Verifier
 from counterfoil.core.eligibility import Eligibility
-from counterfoil.core.policy import Adopt, Create, LinkBack, NoEmail, Policy
+from counterfoil.core.link import Ruling
+from counterfoil.core.policy import Adopt, Create, IfSubscribed, LinkBack, NoEmail, OnDeletion, Policy
 from counterfoil.engine import pin
 from counterfoil.engine.alerts import Alerts, Sender
 from counterfoil.engine.catch_up import CatchUp
 from counterfoil.engine.chosen import take_up
 from counterfoil.engine.clock import Clock, SystemClock
 from counterfoil.engine.context import Context, Rules
+from counterfoil.engine.deletions import held_removals
 from counterfoil.engine.patience import patiently
 from counterfoil.engine.supervisor import Supervisor, retry_all
-from counterfoil.errors import ServerFailed, Unreachable
+from counterfoil.errors import DatabaseUnavailable, ServerFailed, Unreachable
 from counterfoil.own_code import load_function
 from counterfoil.settings import Settings
 from counterfoil.store import environment, figures
@@ -148,15 +151,7 @@ async def assemble(settings: Settings, outside: Outside, *, observe: bool = Fals
     keys = _Keys(settings, database, clock, upstreams)
     known = await database.read(environment.load)
     pinned, policy = pin.recall(known, settings.metadata_key) or await keys.first_start()
-    policy = msgspec.structs.replace(
-        policy,
-        intent_ttl=settings.intent_ttl,
-        quiet=settings.quiet,
-        create=Create(settings.create),
-        no_email=NoEmail(settings.no_email),
-        adopt=Adopt(settings.adopt),
-        link_back=LinkBack(settings.link_back),
-    )
+    policy = _with_settings(policy, settings)
     await take_up(database, policy, _chosen_view(settings), clock.now())
     context = Context(
         database=database,
@@ -179,6 +174,23 @@ async def assemble(settings: Settings, outside: Outside, *, observe: bool = Fals
     api = Api(settings.api_tokens(), token, ensurer.at_once, ensurer.wait, ensurer.stands)
     application = app.build(receiver, settings.webhook_path, desk, api)
     return Node(supervisor, context, upstreams, application, pinned, token)
+
+
+def _with_settings(policy: Policy, settings: Settings) -> Policy:
+    """What is pinned, and what the user chose."""
+    return msgspec.structs.replace(
+        policy,
+        intent_ttl=settings.intent_ttl,
+        quiet=settings.quiet,
+        create=Create(settings.create),
+        no_email=NoEmail(settings.no_email),
+        adopt=Adopt(settings.adopt),
+        link_back=LinkBack(settings.link_back),
+        on_deletion=OnDeletion(settings.on_deletion),
+        deletion_grace=settings.deletion_grace,
+        if_subscribed=IfSubscribed(settings.if_subscribed),
+        deletion_breaker=settings.deletion_breaker,
+    )
 
 
 class _Keys:
@@ -224,7 +236,8 @@ def _desk(
     async def render() -> bytes:
         backlog = await context.database.read(figures.backlog)
         breakers = {name: gate.breaker.is_open for name, gate in upstreams.gates.items()}
-        return metrics.render(backlog, breakers, context.catch_up.scanned, context.clock.now())
+        held = await context.database.read(held_removals)
+        return metrics.render(backlog, breakers, context.catch_up.scanned, held, context.clock.now())
 
     async def retry(wanted: app.RetryRequest) -> int:
         if wanted.everything:
@@ -234,16 +247,28 @@ def _desk(
     def obstacles() -> Sequence[str]:
         return ["the database cannot be written"] if supervisor.intake.failing else []
 
-    def notes() -> Sequence[str]:
+    async def undo(wanted: app.UndoRequest) -> int:
+        return await supervisor.rule(wanted.subjects, Ruling.UNDO)
+
+    async def release(wanted: app.ReleaseRequest) -> int:
+        if wanted.deletions:
+            return await supervisor.release_deletions()
+        return await supervisor.rule(wanted.subjects, Ruling.RELEASE)
+
+    async def notes() -> Sequence[str]:
         found = []
         if not context.catch_up.complete:
             found.append(f"the first scan of Stripe is under way ({context.catch_up.scanned} customers)")
         for name, gate in upstreams.gates.items():
             if gate.breaker.is_open:
                 found.append(f"calls to {name} are paused: {gate.breaker.reason}")
+        with contextlib.suppress(DatabaseUnavailable):  # that is told as an obstacle
+            held = await context.database.read(held_removals)
+            if held is not None:
+                found.append(f"{held} removals are held: see `counterfoil status`")
         return found
 
-    return app.Desk(token, obstacles, notes, render, retry)
+    return app.Desk(token, obstacles, notes, render, retry, undo, release)
 
 
 @asynccontextmanager

@@ -19,7 +19,9 @@ from counterfoil.core.plan import plan
 from counterfoil.core.policy import MINUTE, SECOND, Policy
 from counterfoil.core.step import (
     AdoptCustomer,
+    ArchiveCustomer,
     CallStep,
+    CancelSubscription,
     ClaimCustomer,
     CreateCustomer,
     DropSighting,
@@ -32,6 +34,7 @@ from counterfoil.core.step import (
     ReadUser,
     RemoveCustomer,
     ReserveCustomer,
+    RestoreCustomer,
     RowStep,
     Turn,
     UpdateCustomer,
@@ -77,7 +80,11 @@ class Driver:
             if news.customer_id in self.sightings or (link and link.customer_id == news.customer_id):
                 return
             self.sightings[news.customer_id] = Sighting(
-                customer_id=news.customer_id, subject_id=news.subject_id, created=news.created, mark=news.mark
+                customer_id=news.customer_id,
+                subject_id=news.subject_id,
+                created=news.created,
+                mark=news.mark,
+                archived=news.archived,
             )
         new = fold_news(link, news, self._policy.since, self._chaos.now)
         if new is not None:
@@ -117,6 +124,7 @@ class Driver:
                     customer_id=each.customer_id,
                     created=each.created,
                     mark=each.mark,
+                    archived=each.archived,
                 )
             )
         self.seen_to = at
@@ -193,7 +201,9 @@ class Driver:
                 dealt_with = step.customer_id
         except UpstreamError as error:
             link, ending = fold_failure(turn.link, step, error, self._policy, self.world())
-            if isinstance(error, NotFound) and isinstance(step, UpdateCustomer | RemoveCustomer):
+            if isinstance(error, NotFound) and isinstance(
+                step, UpdateCustomer | RemoveCustomer | ArchiveCustomer | RestoreCustomer
+            ):
                 dealt_with = step.customer_id
             if isinstance(error, NotFound) and isinstance(step, WriteLinkBack):
                 news.append(Unconfirmed(subject_id=subject_id))
@@ -225,7 +235,9 @@ class Driver:
         again = self._turn(saved, inspected, read_at)
         return replace(again, wrote_back=wrote_back, candidates=candidates, searched=searched)
 
-    def _send(self, link: Link, step: CallStep, inspected: dict[str, Customer], news: list[News]) -> Link:
+    def _send(  # noqa: C901 - one case for each step
+        self, link: Link, step: CallStep, inspected: dict[str, Customer], news: list[News]
+    ) -> Link:
         match step:
             case ReadUser():
                 try:
@@ -252,6 +264,13 @@ class Driver:
                 self.stripe.update(step.customer_id, step.changes)
             case RemoveCustomer():
                 self.stripe.remove(step.customer_id)
+            case ArchiveCustomer() | RestoreCustomer():
+                archived = isinstance(step, ArchiveCustomer)
+                self.stripe.archive(step.customer_id, archived=archived)
+                inspected[step.customer_id] = replace(inspected[step.customer_id], archived=archived)
+            case CancelSubscription():
+                changed = self.stripe.cancel(step.customer_id, step.subscription_id, at_once=step.at_once)
+                inspected[step.customer_id] = inspected[step.customer_id].with_subscription(changed)
             case WriteLinkBack():
                 news.append(
                     UserRead(

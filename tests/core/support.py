@@ -7,11 +7,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from counterfoil.core.fold import fold_news
-from counterfoil.core.link import Address, Fields, Lane, Link, Sighting
+from counterfoil.core.link import Address, Fields, Lane, Link, Ruling, Sighting
 from counterfoil.core.news import (
     Asked,
     CustomerSeen,
     News,
+    Ruled,
     Unconfirmed,
     UserAbsent,
     UserBody,
@@ -187,9 +188,11 @@ seen = st.builds(
     customer_id=st.sampled_from(["cus_8", "cus_9"]),
     created=st.sampled_from([SINCE - DAY, NOW - HOUR]),
     mark=st.sampled_from([None, "cf1-mark"]),
+    archived=st.booleans(),
 )
+ruled = st.builds(Ruled, subject_id=st.just(SUBJECT), ruling=st.sampled_from(Ruling))
 reads = st.builds(UserRead, body=bodies, at_revision=st.sampled_from([None, 0, 1, 2, 3, 4]))
 absences = st.builds(UserAbsent, subject_id=st.just(SUBJECT), at_revision=st.integers(0, 4))
 
 webhooks = events | deletions | walked
-anything = webhooks | asked | seen | reads | absences
+anything = webhooks | asked | ruled | seen | reads | absences

@@ -6,13 +6,24 @@ from typing import Any
 import pytest
 
 from counterfoil.core.link import Deletion, Fields, Link, ParkReason
-from counterfoil.core.policy import HOUR, MINUTE, SECOND, Adopt, Create, LinkBack, NoEmail, Policy
+from counterfoil.core.policy import (
+    HOUR,
+    MINUTE,
+    SECOND,
+    Adopt,
+    Create,
+    IfSubscribed,
+    LinkBack,
+    NoEmail,
+    OnDeletion,
+    Policy,
+)
 from counterfoil.core.step import Park
 from counterfoil.errors import UpstreamError
 
 from .driver import Crashed, Driver
 from .support import SINCE, replace
-from .toys import REFUSED, Chaos
+from .toys import REFUSED, Chaos, ToyCustomer
 
 POLICY = Policy(environment="model", since=SINCE, livemode=False)
 PRIVATE = replace(POLICY, link_back=LinkBack.PRIVATE, no_email=NoEmail.CREATE, create=Create.ON_VERIFIED_EMAIL)
@@ -75,6 +86,10 @@ class Story:
                 clerk.sign_up(who, self._fields())
         elif self.chaos.hit(0.3):
             clerk.delete(who)
+        elif self.policy.if_subscribed is not IfSubscribed.DELETE and self.chaos.hit(0.3):
+            for each in self.driver.stripe.live(who):
+                if not each.subscriptions:
+                    self.driver.stripe.subscribe(each.customer_id)
         elif self._meddling and self.chaos.hit(0.5) and (live := self.driver.stripe.live(who)):
             self.random.choice(live).gone = True
         else:
@@ -146,7 +161,7 @@ class Story:
             user = self.driver.clerk.users.get(subject_id)
             link = self.driver.rows.get(subject_id)
             if user is None:
-                assert live == [], link
+                self._check_who_left(live, link)
                 continue
             assert link is not None
             if link.parked in {ParkReason.FOREIGN, ParkReason.MISNAMED} and self._meddling and self._restores:
@@ -163,6 +178,17 @@ class Story:
             private = self.policy.link_back is LinkBack.PRIVATE
             assert (user.private_name if private else user.link_back) == link.customer_id, link
             assert (user.link_back if private else user.private_name) is None, link
+
+    def _check_who_left(self, live: list[ToyCustomer], link: Link | None) -> None:
+        if link is not None and link.parked is ParkReason.SUBSCRIBED:
+            assert self.policy.if_subscribed is IfSubscribed.HOLD, link
+            assert [each.customer_id for each in live if each.subscribed] == [link.customer_id], link
+        elif self.policy.on_deletion is OnDeletion.KEEP:
+            assert all(not each.archived for each in live), link
+        else:
+            # Under `cancel_at_period_end` whoever had no subscription is deleted, and others are archived.
+            assert all(each.archived and not each.subscribed for each in live), link
+            assert self.policy != POLICY or live == [], link
 
 
 def _tell(seeds: range, rate: float, **scene: Any) -> None:
@@ -195,6 +221,25 @@ def test_a_customer_that_people_deleted_is_made_anew(rate: float) -> None:
 @pytest.mark.parametrize("rate", [0.3, 0.6])
 def test_after_people_and_restores_together_a_person_is_asked_at_worst(rate: float) -> None:
     _tell(range(250), rate, meddling=True, restores=True)
+
+
+@pytest.mark.parametrize("restores", [False, True])
+@pytest.mark.parametrize("rate", [0.15, 0.6])
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"on_deletion": OnDeletion.ARCHIVE},
+        {"on_deletion": OnDeletion.ARCHIVE, "deletion_grace": 3 * HOUR},
+        {"on_deletion": OnDeletion.KEEP},
+        {"if_subscribed": IfSubscribed.HOLD},
+        {"if_subscribed": IfSubscribed.CANCEL_AT_PERIOD_END},
+    ],
+    ids=["archive", "archive after a while", "keep", "hold", "cancel"],
+)
+def test_every_policy_of_deletion_comes_to_its_end_after_all_faults(
+    chosen: dict[str, Any], rate: float, restores: bool
+) -> None:
+    _tell(range(60), rate, restores=restores, policy=replace(POLICY, **chosen))
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.6])

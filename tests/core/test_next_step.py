@@ -34,6 +34,7 @@ from counterfoil.core.step import (
     DropSighting,
     FindByEmail,
     ForgoCustomer,
+    HandOver,
     InspectCustomer,
     LookForCustomer,
     OpenIntent,
@@ -183,7 +184,8 @@ def test_a_deleted_users_customer_is_retrieved_and_then_removed() -> None:
     [
         ({"gone": True}, DropCustomer("cus_1")),
         ({"livemode": True}, Park(ParkReason.WRONG_MODE, "cus_1")),
-        ({"owner": "user_2"}, Park(ParkReason.REASSIGNED, "cus_1")),
+        ({"owner": "user_2"}, HandOver("cus_1", "user_2")),
+        ({"owner": "nobody of Clerk's"}, Park(ParkReason.REASSIGNED, "cus_1")),
         ({"owner": None}, Park(ParkReason.REASSIGNED, "cus_1")),
     ],
 )
@@ -198,11 +200,11 @@ def test_a_customer_that_is_not_plainly_this_users_is_not_removed(seen: dict[str
         ({"gone": True}, DropSighting("cus_9")),
         ({"owner": "user_2"}, DropSighting("cus_9")),
         ({"livemode": True}, Park(ParkReason.WRONG_MODE, "cus_9")),
-        ({}, RemoveCustomer("cus_9")),
+        ({}, AdoptCustomer("cus_9")),
     ],
 )
 @pytest.mark.parametrize("mark", [None, KEY])
-def test_a_customer_that_was_only_met_is_removed_with_its_user(
+def test_a_customer_that_was_only_met_is_taken_to_go_with_its_user(
     seen: dict[str, Any] | None, expected: Step, mark: str | None
 ) -> None:
     link = gone(customer_id=None, applied=None)
@@ -230,7 +232,7 @@ def test_what_we_made_goes_though_strangers_stay() -> None:
     link = gone(customer_id=None, applied=None)
     all_three = customer("cus_7") | customer("cus_8") | customer("cus_9")
     found = [sighting("cus_7"), sighting("cus_8"), sighting("cus_9", mark=KEY)]
-    assert step(link, *found, inspected=all_three) == RemoveCustomer("cus_9")
+    assert step(link, *found, inspected=all_three) == AdoptCustomer("cus_9")
 
 
 def test_with_no_customer_left_a_deleted_user_is_settled() -> None:

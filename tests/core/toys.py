@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from counterfoil.core.customer import Customer
+from counterfoil.core.customer import Customer, Subscription
 from counterfoil.core.link import Address, Fields
 from counterfoil.core.news import News, UserBody, UserDeleted, UserEvent
 from counterfoil.core.policy import HOUR, MINUTE, SECOND, LinkBack
@@ -67,6 +67,12 @@ class ToyCustomer:
     late: bool
     """Made of a request that was answered with a 500."""
     gone: bool = False
+    archived: bool = False
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+
+    @property
+    def subscribed(self) -> bool:
+        return any(each.live for each in self.subscriptions.values())
 
 
 @dataclass
@@ -149,7 +155,14 @@ class ToyStripe:
         found = self.customers[customer_id]
         if found.gone:
             return Customer(customer_id=customer_id, gone=True)
-        return Customer(customer_id=customer_id, owner=found.owner, mark=found.mark, attached=False)
+        return Customer(
+            customer_id=customer_id,
+            owner=found.owner,
+            mark=found.mark,
+            attached=found.subscribed,
+            archived=found.archived,
+            subscriptions=tuple(each for each in found.subscriptions.values() if each.live),
+        )
 
     def _living(self, customer_id: str) -> ToyCustomer:
         self._before()
@@ -188,8 +201,40 @@ class ToyStripe:
         self._after()
 
     def remove(self, customer_id: str) -> None:
-        self._living(customer_id).gone = True
+        found = self._living(customer_id)
+        found.gone = True
+        found.subscriptions = {
+            name: replace(each, status="canceled") for name, each in found.subscriptions.items()
+        }
         self._after()
+
+    def archive(self, customer_id: str, *, archived: bool) -> None:
+        self._living(customer_id).archived = archived
+        self._after()
+
+    def subscribe(self, customer_id: str) -> None:
+        """A subscription for two hours, and on unless it is to end."""
+        name = f"sub_{customer_id[4:]}"
+        end = self._chaos.now + 2 * HOUR
+        self.customers[customer_id].subscriptions[name] = Subscription(
+            subscription_id=name, status="active", period_end=end
+        )
+        self._chaos.after(2 * HOUR, lambda: self._period_ends(customer_id, name))
+
+    def _period_ends(self, customer_id: str, name: str) -> None:
+        held = self.customers[customer_id].subscriptions
+        if held[name].closing:
+            held[name] = replace(held[name], status="canceled")
+        elif held[name].live:
+            held[name] = replace(held[name], period_end=self._chaos.now + 2 * HOUR)
+            self._chaos.after(2 * HOUR, lambda: self._period_ends(customer_id, name))
+
+    def cancel(self, customer_id: str, subscription_id: str, *, at_once: bool) -> Subscription:
+        held = self._living(customer_id).subscriptions
+        changes = {"status": "canceled"} if at_once else {"closing": True}
+        changed = held[subscription_id] = replace(held[subscription_id], **changes)
+        self._after()
+        return changed
 
     def list_since(self, created: int) -> list[ToyCustomer]:
         self._before()

@@ -123,6 +123,7 @@ def test_what_hangs_on_customers_has_no_field_that_stripes_samples_lack(sandbox:
     subscription = sandbox.stripe.add_subscription(NOW, customer)
     sandbox.stripe.attach_payment_method(NOW, customer)
     sandbox.stripe.add_payment_intent(NOW, customer)
+    stripe(sandbox, "POST", f"/v1/subscriptions/{subscription}", {"cancel_at_period_end": "true"})
     bodies = {
         "subscription": stripe(sandbox, "GET", f"/v1/subscriptions/{subscription}").json(),
         "payment_method": stripe(sandbox, "GET", f"/v1/customers/{customer}/payment_methods").json()["data"][0],

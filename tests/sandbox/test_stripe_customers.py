@@ -165,6 +165,31 @@ def test_a_subscription_can_end_with_its_period_or_at_once(sandbox: Sandbox) -> 
     assert stripe(sandbox, "DELETE", path).status == 404
 
 
+def test_a_period_that_ends_renews_its_subscription_unless_it_was_to_end(sandbox: Sandbox) -> None:
+    customer, day = make(sandbox), 86_400
+    goes, stays = (sandbox.stripe.add_subscription(NOW, customer, period=10 * day) for _ in range(2))
+    stripe(sandbox, "POST", f"/v1/subscriptions/{goes}", {"cancel_at_period_end": "true"}, now=NOW + 5)
+    stripe(sandbox, "POST", f"/v1/subscriptions/{stays}", {"cancel_at_period_end": "true"}, now=NOW + 5)
+    sandbox.stripe.close_subscription(NOW + 6, stays, closing=False)
+    after = NOW + 25 * day
+    gone = stripe(sandbox, "GET", f"/v1/subscriptions/{goes}", now=after).json()
+    assert (gone["status"], gone["ended_at"]) == ("canceled", int(NOW) + 10 * day)
+    assert gone["canceled_at"] == int(NOW) + 5
+    here = stripe(sandbox, "GET", f"/v1/subscriptions/{stays}", now=after).json()
+    (item,) = here["items"]["data"]
+    assert (here["status"], here["cancel_at_period_end"]) == ("active", False)
+    assert item["current_period_start"] == int(NOW) + 20 * day
+    assert item["current_period_end"] == int(NOW) + 30 * day
+    expanded = stripe(sandbox, "GET", f"/v1/customers/{customer}", {"expand[]": "subscriptions"}, now=after).json()
+    assert [each["id"] for each in expanded["subscriptions"]["data"]] == [stays]
+
+
+def test_a_subscription_that_is_over_takes_no_more_changes(sandbox: Sandbox) -> None:
+    path = "/v1/subscriptions/" + sandbox.stripe.add_subscription(NOW, make(sandbox))
+    stripe(sandbox, "DELETE", path)
+    assert stripe(sandbox, "POST", path, {"cancel_at_period_end": "true"}).status == 400
+
+
 def test_payment_methods_and_payments_are_listed_by_customer(sandbox: Sandbox) -> None:
     customer, other = make(sandbox), make(sandbox)
     method = sandbox.stripe.attach_payment_method(NOW, customer)

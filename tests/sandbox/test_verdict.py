@@ -42,6 +42,29 @@ def test_the_customer_of_a_deleted_user_is_an_orphan_unless_archived(sandbox: Sa
     assert verdict.archived == (customer,)
 
 
+def test_an_archive_is_wrong_while_its_user_is_there_or_something_still_bills(sandbox: Sandbox) -> None:
+    user_id, customer = sandbox.add_pair(NOW, email="a@b.c")
+    rules = Rules(archived_key="archivedAt")
+    sandbox.stripe.edit_customer(NOW, customer, metadata={"archivedAt": "1"})
+    assert sandbox.verdict(rules=rules).wrong_archives == (customer,)
+    sandbox.clerk.delete_user(NOW, user_id)
+    subscription = sandbox.stripe.add_subscription(NOW, customer)
+    assert sandbox.verdict(rules=rules).wrong_archives == (customer,)
+    sandbox.stripe.cancel_subscription(NOW, subscription)
+    assert sandbox.verdict(rules=rules).archived == (customer,)
+
+
+def test_a_customer_of_a_deleted_user_may_be_kept_or_held_while_it_is_subscribed(sandbox: Sandbox) -> None:
+    user_id, customer = sandbox.add_pair(NOW, email="a@b.c")
+    sandbox.clerk.delete_user(NOW, user_id)
+    kept = sandbox.verdict(rules=Rules(keep=True))
+    assert (kept.clean, kept.kept) == (True, (customer,))
+    hold = Rules(hold_subscribed=True)
+    assert sandbox.verdict(rules=hold).orphans == (customer,)
+    sandbox.stripe.add_subscription(NOW, customer)
+    assert sandbox.verdict(rules=hold).kept == (customer,)
+
+
 def test_somebody_elses_customer_is_none_of_our_business(sandbox: Sandbox) -> None:
     sandbox.stripe.create_customer(NOW, email="a@b.c", metadata={"shop": "other"})
     verdict = sandbox.verdict()

@@ -4,6 +4,7 @@ The SDK's own retries are off: what a failure means is decided in `core.outcome`
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
@@ -11,20 +12,10 @@ import aiohttp
 import msgspec
 import stripe
 
-from counterfoil.core.customer import Customer
+from counterfoil.billing.translate import translated
+from counterfoil.core.customer import HIDDEN, Customer, Subscription
 from counterfoil.core.link import Fields
-from counterfoil.errors import (
-    KeyRefused,
-    KeyReused,
-    NotFound,
-    ObjectLocked,
-    RateLimited,
-    Rejected,
-    ReplayedFailure,
-    ServerFailed,
-    Unreachable,
-    UpstreamError,
-)
+from counterfoil.errors import KeyRefused, NotFound, Rejected
 from counterfoil.upstream.gate import Gate, Ticket
 
 T = TypeVar("T")
@@ -32,6 +23,8 @@ PAGE = 100
 """Customers a page: the most that Stripe gives."""
 MARK = "counterfoil"
 """The metadata key of our mark: the idempotency key that made the customer."""
+ARCHIVED = "counterfoilArchived"
+"""The metadata key of our mark of an archived customer: when its user was deleted, in UTC."""
 TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5)
 
 # It would write a file into the home folder and send an id from it (facts 3.7).
@@ -45,6 +38,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     owner: str | None
     mark: str | None
+    archived: bool
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,25 +127,30 @@ class StripeApi:
                     created=each.created * 1000,
                     owner=metadata.get(self._owner_key) or None,
                     mark=metadata.get(MARK) or None,
+                    archived=bool(metadata.get(ARCHIVED)),
                 )
             )
         return Page(customers=tuple(listed), more=found.has_more, at=at)
 
-    async def inspect(self, customer_id: str, ticket: Ticket, *, thoroughly: bool = False) -> Customer:
+    async def inspect(
+        self, customer_id: str, ticket: Ticket, *, thoroughly: bool = False, subscriptions: bool = False
+    ) -> Customer:
         """Retrieve a customer. A deleted one and an unknown one are both ``gone``, never an error.
 
         ``thoroughly``: also whether anything hangs on it (subscription, payment method, payment); what the key
-        may not see counts as attached.
+        may not see counts as attached. ``subscriptions``: also those, with one that is `HIDDEN` where the key may
+        not see them.
         """
         _guard(customer_id)
         try:
-            found, told = await self._retrieve(customer_id, ticket, thoroughly=thoroughly)
+            found, told = await self._retrieve(customer_id, ticket, expanded=thoroughly or subscriptions)
         except NotFound:
             return Customer(customer_id=customer_id, gone=True)
         if getattr(found, "deleted", False):
             return Customer(customer_id=customer_id, gone=True)
         attached = (not told or await self._attached(found, ticket)) if thoroughly else None
-        return self._seen(found, attached=attached)
+        shown = await self._subscriptions(found, ticket, told=told) if subscriptions else None
+        return self._seen(found, attached=attached, subscriptions=shown)
 
     async def with_email(self, email: str, ticket: Ticket) -> tuple[Customer, ...]:
         """The live customers that carry this address, as it is given and in lower case.
@@ -170,7 +169,13 @@ class StripeApi:
             found.update({each.id: self._seen(each) for each in page.data})
         return tuple(found.values())
 
-    def _seen(self, found: stripe.Customer, *, attached: bool | None = None) -> Customer:
+    def _seen(
+        self,
+        found: stripe.Customer,
+        *,
+        attached: bool | None = None,
+        subscriptions: tuple[Subscription, ...] | None = None,
+    ) -> Customer:
         metadata = _metadata(found)
         return Customer(
             customer_id=found.id,
@@ -178,14 +183,26 @@ class StripeApi:
             mark=metadata.get(MARK) or None,
             livemode=bool(found.livemode),
             attached=attached,
+            archived=bool(metadata.get(ARCHIVED)),
+            subscriptions=subscriptions,
         )
 
-    async def _retrieve(
-        self, customer_id: str, ticket: Ticket, *, thoroughly: bool
-    ) -> tuple[stripe.Customer, bool]:
+    async def _subscriptions(
+        self, customer: stripe.Customer, ticket: Ticket, *, told: bool
+    ) -> tuple[Subscription, ...]:
+        if not told:
+            return (Subscription(subscription_id="", status=HIDDEN),)
+        found = customer.subscriptions
+        if found is not None and found.has_more:  # the customer shows ten of them
+            query: Any = {"customer": customer.id, "limit": PAGE}
+            many = self._client.v1.subscriptions.list_async
+            found = await self._call("subscriptions.list", ticket, lambda: many(query))
+        return tuple(_subscription(each) for each in found.data) if found is not None else ()
+
+    async def _retrieve(self, customer_id: str, ticket: Ticket, *, expanded: bool) -> tuple[stripe.Customer, bool]:
         """A customer, and whether the key could see what is asked of it."""
         retrieve = self._client.v1.customers.retrieve_async
-        if thoroughly:
+        if expanded:
             try:
                 expand: Any = {"expand": ["subscriptions"]}
                 send = lambda: retrieve(customer_id, expand)  # noqa: E731
@@ -193,7 +210,7 @@ class StripeApi:
             except KeyRefused as error:
                 self._forgive(error)
         found = await self._call("customers.retrieve", ticket, lambda: retrieve(customer_id))
-        return found, not thoroughly
+        return found, not expanded
 
     def _forgive(self, error: KeyRefused) -> None:
         """A restricted key lacks one permission, and is good otherwise; any other refusal is raised again."""
@@ -244,6 +261,41 @@ class StripeApi:
         """Write the user's id into the metadata of a customer that has none; other keys stay."""
         return await self._update(customer_id, {"metadata": {self._owner_key: subject_id}}, ticket)
 
+    async def archive(self, customer_id: str, at: int, ticket: Ticket) -> str:
+        """Mark a customer as archived; its user was deleted at ``at`` (ms). Sent twice it is the same."""
+        when = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return await self._update(customer_id, {"metadata": {ARCHIVED: when}}, ticket)
+
+    async def restore(self, customer_id: str, ticket: Ticket) -> str:
+        """Take that mark away: an empty value removes its key (facts 3.2)."""
+        return await self._update(customer_id, {"metadata": {ARCHIVED: ""}}, ticket)
+
+    async def cancel(self, subscription_id: str, ticket: Ticket, *, at_once: bool) -> tuple[Subscription, str]:
+        """End a subscription, at once or with its period; returns it as it is then, and the request id.
+
+        A subscription that is over already is answered as such. A key that may not do it: `Rejected`.
+        """
+        _guard(subscription_id, "sub_")
+        subscriptions = self._client.v1.subscriptions
+        closing: Any = {"cancel_at_period_end": True}
+        try:
+            if at_once:
+                operation, send = "subscriptions.cancel", lambda: subscriptions.cancel_async(subscription_id)
+            else:
+                operation, send = (
+                    "subscriptions.update",
+                    lambda: subscriptions.update_async(subscription_id, closing),
+                )
+            changed = await self._call(operation, ticket, send)
+        except NotFound as error:
+            return Subscription(subscription_id=subscription_id, status="canceled"), error.request_id
+        except KeyRefused as error:
+            self._forgive(error)
+            raise Rejected(
+                str(error), upstream="stripe", status=error.status, code=error.code, request_id=error.request_id
+            ) from error
+        return _subscription(changed), _header(changed, "request-id")
+
     async def _update(self, customer_id: str, params: dict[str, Any], ticket: Ticket) -> str:
         _guard(customer_id)
         update = self._client.v1.customers.update_async
@@ -272,16 +324,16 @@ class StripeApi:
     async def _timed(self, operation: str, ticket: Ticket, send: Callable[[], Awaitable[T]]) -> tuple[T, int]:
         """A call's result, and Stripe's time (ms) that it is no older than."""
 
-        async def translated() -> tuple[T, int]:
+        async def told() -> tuple[T, int]:
             sent = self._now()
             try:
                 result = await send()
             except stripe.StripeError as error:
                 self._measure(error.headers or {}, sent)
-                raise _translated(error) from error
+                raise translated(error) from error
             return result, self._measure(_headers(result), sent)
 
-        return await self._gate.call(operation, ticket, translated)
+        return await self._gate.call(operation, ticket, told)
 
     def _measure(self, headers: Mapping[str, str], sent: int) -> int:
         """Compare clocks by an answer's ``Date``, which was written, in whole seconds, while the call lasted.
@@ -304,10 +356,22 @@ def is_live(key: str) -> bool | None:
     return {"live": True, "test": False}.get(parts[1]) if len(parts) > 2 else None
 
 
-def _guard(customer_id: str) -> None:
+def _guard(identifier: str, prefix: str = "cus_") -> None:
     """An empty id would address the whole collection (facts 3.7)."""
-    if not customer_id.startswith("cus_") or not customer_id[4:].replace("_", "").isalnum():
-        raise NotFound("not a customer id", upstream="stripe", status=404)
+    if not identifier.startswith(prefix) or not identifier[4:].replace("_", "").isalnum():
+        raise NotFound(f"not an id that begins with {prefix}", upstream="stripe", status=404)
+
+
+def _subscription(found: stripe.Subscription) -> Subscription:
+    """Its period's end is on its items (facts 3.8)."""
+    items = found.to_dict().get("items", {}).get("data", [])
+    ends = [int(item["current_period_end"]) * 1000 for item in items if item.get("current_period_end")]
+    return Subscription(
+        subscription_id=str(found.id),
+        status=str(found.status),
+        period_end=min(ends, default=None),
+        closing=bool(found.cancel_at_period_end),
+    )
 
 
 def _params(fields: Fields) -> dict[str, Any]:
@@ -326,38 +390,3 @@ def _headers(result: Any) -> Mapping[str, str]:
 
 def _header(result: Any, name: str) -> str:
     return next((value for key, value in _headers(result).items() if key.lower() == name), "")
-
-
-def _translated(error: stripe.StripeError) -> UpstreamError:
-    """Stripe's error as one of ours: by status and code, never by ``type`` alone (facts 3.6)."""
-    status = error.http_status or 0
-    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
-    code = str(getattr(error.error, "code", None) or error.code or "")[:64]
-    return _kind(error, status, code, headers)(
-        f"stripe: {status} {code}",
-        upstream="stripe",
-        status=status,
-        code=code,
-        request_id=headers.get("request-id", "")[:64],
-    )
-
-
-def _kind(error: stripe.StripeError, status: int, code: str, headers: Mapping[str, str]) -> type[UpstreamError]:
-    if isinstance(error, stripe.IdempotencyError):
-        return KeyReused
-    if status == 429:
-        # Without the reason it is no limiter but a lock on the object (facts 3.5).
-        return RateLimited if "stripe-rate-limited-reason" in headers else ObjectLocked
-    if status >= 500:
-        return ReplayedFailure if headers.get("idempotent-replayed") == "true" else ServerFailed
-    if status < 300:
-        return Unreachable
-    if code == "resource_missing":
-        return NotFound
-    kinds: dict[int, type[UpstreamError]] = {
-        401: KeyRefused,
-        403: KeyRefused,
-        404: NotFound,
-        409: ObjectLocked,
-    }
-    return kinds.get(status, Rejected)

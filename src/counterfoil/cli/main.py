@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from counterfoil import __version__
-from counterfoil.cli import check, db, demo, ensure, move, retry, sandbox, serve, show, status
+from counterfoil.cli import check, db, demo, ensure, move, release, retry, sandbox, serve, show, status, undo
 
 app = typer.Typer(
     name="counterfoil",
@@ -35,17 +35,20 @@ def _root(
     """Keeps exactly one Stripe customer matched to every Clerk user."""
 
 
-for command in (
+_COMMANDS = (
     serve.serve,
     demo.demo,
     check.check,
     status.status,
     show.show,
     retry.retry,
+    undo.undo,
+    release.release,
     ensure.ensure,
     move.move,
     sandbox.sandbox,
-):
+)
+for command in _COMMANDS:
     app.command()(command)
 app.add_typer(db.app, name="db")
 

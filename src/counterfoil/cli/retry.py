@@ -1,24 +1,19 @@
 """``counterfoil retry``: have links looked at again."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import Annotated
 
-import aiohttp
-import msgspec
 import typer
 
 from counterfoil.cli.db import DatabaseOption
-from counterfoil.cli.opened import reading
+from counterfoil.cli.local import order
 from counterfoil.cli.output import JsonOption, explained, print_json, screen
 from counterfoil.core.link import ParkReason
 from counterfoil.core.subject import user_id
 from counterfoil.engine.supervisor import ask_again, retry_all
-from counterfoil.errors import DatabaseBusy
 from counterfoil.settings import database_url
-from counterfoil.store import environment
-from counterfoil.store.ownership import Holder, Ownership, holder
+from counterfoil.store.database import Database
 
 
 def retry(
@@ -44,37 +39,11 @@ def retry(
 
 
 async def _retry(url: str, subjects: list[str], reason: str) -> int:
-    owner = holder(url)
-    if owner is not None:
-        return await _ask(owner, subjects, reason)
-    with Ownership(url):
-        async with reading(url) as database:
-            now = time.time_ns() // 1_000_000
-            since = int((await database.read(environment.load)).get("since", "0"))
+    async def alone(database: Database, since: int, now: int) -> int:
+        async def ask(wanted: Sequence[str]) -> int:
+            return await database.write(lambda connection: ask_again(connection, wanted, since, now))
 
-            async def ask(wanted: Sequence[str]) -> int:
-                return await database.write(lambda connection: ask_again(connection, wanted, since, now))
+        return await ask(subjects) if subjects else await retry_all(database, reason, ask)
 
-            return await ask(subjects) if subjects else await retry_all(database, reason, ask)
-
-
-async def _ask(owner: Holder, subjects: list[str], reason: str) -> int:
-    """Ask the running serve, over its local API."""
-    if not owner.address:
-        raise DatabaseBusy(f"process {owner.pid} owns the database: try again when it has ended")
     wanted = {"subjects": subjects, "everything": not subjects, "reason": reason}
-    headers = {"authorization": f"Bearer {owner.token}"}
-    timeout = aiohttp.ClientTimeout(total=60)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.post(f"{owner.address}/v1/retry", data=msgspec.json.encode(wanted), headers=headers) as answer,
-        ):
-            body = msgspec.json.decode(await answer.read())
-            if answer.status != 200:
-                raise DatabaseBusy(f"the running serve answered {answer.status}")
-            return int(body["retried"])
-    except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
-        raise DatabaseBusy(
-            f"the running serve (process {owner.pid}, {owner.address}) does not answer: {type(error).__name__}"
-        ) from error
+    return await order(url, "retry", wanted, alone)

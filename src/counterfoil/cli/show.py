@@ -12,7 +12,7 @@ from counterfoil.cli.db import DatabaseOption
 from counterfoil.cli.opened import reading
 from counterfoil.cli.output import Exit, JsonOption, errors, explained, print_json, screen
 from counterfoil.cli.words import moment, sentence
-from counterfoil.core.link import Deletion, Doubt, Link
+from counterfoil.core.link import Deletion, Doubt, Link, Ruling
 from counterfoil.core.subject import user_id
 from counterfoil.core.words import PARKED, ago
 from counterfoil.settings import database_url
@@ -62,6 +62,7 @@ def _table(link: Link, now: int) -> Table:
     row("user", link.subject_id)
     row("state", state(link, now))
     row("customer", link.customer_id or "none")
+    row("removal", _removal(link))
     fields = msgspec.structs.asdict(link.fields) if link.fields is not None else {}
     row("in Clerk", ", ".join(f"{name} {value}" for name, value in fields.items() if value) or None)
     row("link-back", link.link_back)
@@ -72,6 +73,14 @@ def _table(link: Link, now: int) -> Table:
     return table
 
 
+def _removal(link: Link) -> str | None:
+    """What was decided about a deleted user's customer."""
+    rulings = {Ruling.UNDO: "called off by a person", Ruling.RELEASE: "released by a person"}
+    said = rulings.get(link.ruling)
+    ended = f"the customer is {link.ended}" if link.ended is not None else None
+    return ", ".join(filter(None, [said, ended])) or None
+
+
 def state(link: Link, now: int) -> str:
     """How a link stands, in plain words."""
     if link.parked is not None:
@@ -80,7 +89,11 @@ def state(link: Link, now: int) -> str:
     if link.deletion is not Deletion.NONE and link.deleted_at is not None:
         parts.append(f"deleted in Clerk {ago(now - link.deleted_at)} ago")
     if link.dirty_at is None:
-        parts.append("settled")
+        waits = link.deletion is not Deletion.NONE and link.customer_id is not None
+        if waits and link.due_at is not None and link.due_at > now:
+            parts.append(f"the removal waits until {moment(link.due_at)}")
+        else:
+            parts.append("settled")
     else:
         parts.append(f"unsettled for {ago(now - link.dirty_at)}")
         if link.due_at is not None and link.due_at > now:

@@ -11,6 +11,7 @@ from counterfoil.cli.db import DatabaseOption
 from counterfoil.cli.opened import reading
 from counterfoil.cli.output import JsonOption, explained, print_json, screen
 from counterfoil.core.words import PARKED, ago
+from counterfoil.engine.deletions import HELD_AT
 from counterfoil.settings import database_url
 from counterfoil.store import environment, figures
 from counterfoil.store.figures import Figures
@@ -65,6 +66,16 @@ def _table(counted: Figures, known: dict[str, str], now: int, serving: bool | No
         row("unsettled", "none", "green")
     for reason, count in backlog.parked.items():
         row("parked", f"{count} {reason}: {PARKED.get(reason, '')}", "red")
+    if HELD_AT in known:
+        row(
+            "deletions",
+            f"held for {ago(now - int(known[HELD_AT]))}: look, then `counterfoil release deletions`",
+            "red",
+        )
+    if counted.removals.links:
+        due = counted.removals.next_due
+        when = f", the next look in {ago(due - now)}" if due is not None and due > now else ""
+        row("removals", f"{counted.removals.links} wait{when}", "yellow")
     if counted.flagged:
         row("flagged", f"{counted.flagged} customers without the user's address: Stripe refused it", "yellow")
     if counted.unreadable:

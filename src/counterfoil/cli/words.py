@@ -13,6 +13,9 @@ _STEPS = {
     "ClaimCustomer": "wrote the user's id into customer {0}",
     "UpdateCustomer": "updated customer {0}",
     "RemoveCustomer": "deleted customer {0}",
+    "ArchiveCustomer": "archived customer {0}",
+    "RestoreCustomer": "took the archive's mark from customer {0}",
+    "CancelSubscription": "asked Stripe to end subscription {0}",
     "WriteLinkBack": "wrote {0} into the user's metadata",
     "OpenIntent": "decided to create a customer, and wrote that down first",
     "StartLook": "will look for what came of the create, instead of sending it again",
@@ -22,6 +25,8 @@ _STEPS = {
     "ForgoCustomer": "let customer {0} be: it was not to be had",
     "DropCustomer": "customer {0} is gone from Stripe: let it go",
     "DropSighting": "customer {0} is gone, or no longer names this user",
+    "HandOver": "let a customer go that a person has moved: {0}",
+    "RememberEnd": "noted what becomes of the customer: {0}",
     "CountLook": "looked again for a customer that Stripe might have made late",
     "WaitUntil": "waits",
     "Settled": "settled",
@@ -61,4 +66,5 @@ def sentence(kind: str, what: str, detail: dict[str, object]) -> str:
         text += f" — {PARKED.get(str(detail.get('reason')), '')}"
     if name == "WaitUntil" and isinstance(detail.get("until"), int):
         text += f" until {moment(int(str(detail['until'])))}"
+        text += f": {detail['why']}" if detail.get("why") else ""
     return text

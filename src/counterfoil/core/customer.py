@@ -11,6 +11,26 @@ MIRRORED = frozenset({"email", "name"})
 """The fields that are mirrored unless told otherwise."""
 _VERIFIED = "verified"
 
+HIDDEN = "hidden"
+"""The status of subscriptions that the key may not read: they count as live."""
+_OVER = frozenset({"canceled", "incomplete_expired"})
+
+
+class Subscription(msgspec.Struct, frozen=True, kw_only=True):
+    """A customer's subscription, as Stripe showed it."""
+
+    subscription_id: str
+    status: str
+    period_end: int | None = None
+    """The earliest end of its items' periods, in milliseconds (facts 3.8)."""
+    closing: bool = False
+    """It is to end with its period."""
+
+    @property
+    def live(self) -> bool:
+        """It may still bill; the set of states is open, so whatever is not over counts."""
+        return self.status not in _OVER
+
 
 class Customer(msgspec.Struct, frozen=True, kw_only=True):
     """A customer as Stripe showed it."""
@@ -25,6 +45,15 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
     livemode: bool = False
     attached: bool | None = None
     """It has a subscription, payment method or payment; ``None``: not looked at."""
+    archived: bool = False
+    """It carries our mark of an archived customer."""
+    subscriptions: tuple[Subscription, ...] | None = None
+    """``None``: not looked at."""
+
+    def with_subscription(self, changed: Subscription) -> "Customer":
+        """The same, after one of its subscriptions has changed."""
+        others = [each for each in self.subscriptions or () if each.subscription_id != changed.subscription_id]
+        return msgspec.structs.replace(self, subscriptions=(*others, changed))
 
 
 def mirrored(

@@ -9,11 +9,12 @@ from typing import assert_never
 
 import msgspec
 
-from counterfoil.core.link import Address, Deletion, Doubt, Fields, Lane, Link, ParkReason
+from counterfoil.core.link import Address, Deletion, Doubt, Fields, Lane, Link, ParkReason, Ruling
 from counterfoil.core.news import (
     Asked,
     CustomerSeen,
     News,
+    Ruled,
     Unconfirmed,
     UserAbsent,
     UserBody,
@@ -41,7 +42,7 @@ def fold_news(link: Link | None, news: News, since: int, now: int) -> Link | Non
     """
     if link is None and isinstance(news, UserRead) and max(news.body.created_at, news.body.version) < since:
         return None  # met on a list, older than the first start and not changed since: no row until it is
-    if link is None and isinstance(news, UserAbsent):
+    if link is None and isinstance(news, UserAbsent | Ruled):
         return None
     base = link if link is not None else Link(subject_id=news.subject_id)
     alive = base.deletion is not Deletion.SIGNED
@@ -66,8 +67,12 @@ def fold_news(link: Link | None, news: News, since: int, now: int) -> Link | Non
             # Whoever asks about a parked link has mended something, and its news may have been lost.
             mended = base.parked not in {None, ParkReason.OBSERVED} and base.deletion is Deletion.NONE
             new = _doubt(asked, Doubt.READ, now) if mended else asked
+        case Ruled():
+            gone = base.deletion is not Deletion.NONE
+            new = _replace(base, ruling=news.ruling, revision=base.revision + 1) if gone else base
         case CustomerSeen():
-            ours = alive and (news.mark is not None or news.created >= since)
+            # An archived customer tells of a user who is gone, if of anybody.
+            ours = alive and not news.archived and (news.mark is not None or news.created >= since)
             new = _replace(base, wanted=base.wanted or ours, sighted=True, revision=base.revision + 1)
         case _ as never:
             assert_never(never)
@@ -93,11 +98,11 @@ def _schedule(link: Link | None, new: Link, news: News, now: int) -> Link:
     quiet = {"source_version": new.source_version, "absent_at": new.absent_at, "doubted_at": new.doubted_at}
     if link is not None and link.parked is None and _replace(link, **quiet) == new:
         return new  # only a later version of what is known already: our own echo, a sign-in
-    live = isinstance(news, UserEvent | UserDeleted | Asked)
+    live = isinstance(news, UserEvent | UserDeleted | Asked | Ruled)
     lane = Lane.LIVE if live or (new.dirty_at is not None and new.lane is Lane.LIVE) else Lane.BULK
     return _replace(
         new,
-        # `Asked` and `CustomerSeen` have moved the revision already.
+        # `Asked`, `Ruled` and `CustomerSeen` have moved the revision already.
         revision=new.revision + (link is None or new.revision == link.revision),
         # While a worker holds the lease, due_at is the lease's end and not ours to bring forward.
         due_at=new.due_at if new.held else min(now, new.due_at if new.due_at is not None else now),
@@ -170,13 +175,16 @@ def _fold_event(link: Link, event: UserEvent, since: int, now: int) -> Link:
 
 
 def _fold_read(link: Link, read: UserRead, since: int, now: int) -> Link:
-    if link.deletion is Deletion.SIGNED:
-        return link
     body = read.body
     confirms = read.at_revision is not None and read.at_revision == link.revision
-    link = _replace(link, wanted=link.wanted or body.created_at >= since, absent_at=None)
-    if link.deletion is Deletion.ABSENT:
-        link = _replace(link, deletion=Deletion.NONE, deleted_at=None)
+    # A signed deletion is final, unless a person had it asked for again: then it is doubted itself.
+    if link.deletion is Deletion.SIGNED and not (confirms and link.must_confirm is Doubt.READ):
+        return link
+    had_one = link.deletion is Deletion.SIGNED and (link.customer_id is not None or link.generation > 0)
+    wanted = link.wanted or had_one or body.created_at >= since
+    link = _replace(link, wanted=wanted, absent_at=None)
+    if link.deletion is not Deletion.NONE:
+        link = _replace(link, deletion=Deletion.NONE, deleted_at=None, ruling=Ruling.NONE)
     if body.version < link.source_version:
         patience = link.doubted_at is None or now - link.doubted_at <= OLD_READ_WINS
         if patience or not confirms:
@@ -217,8 +225,10 @@ def _fold_deletion(link: Link, news: UserDeleted, now: int) -> Link:
 
 
 def _fold_absence(link: Link, news: UserAbsent, now: int) -> Link:
-    if link.deletion is Deletion.SIGNED or news.at_revision != link.revision:
+    if news.at_revision != link.revision:
         return link
+    if link.deletion is Deletion.SIGNED:
+        return _doubt(link, Doubt.NONE, now)
     if link.deletion is Deletion.ABSENT:
         return _erased(link, Deletion.ABSENT, link.deleted_at if link.deleted_at is not None else now)
     if link.absent_at is None:

@@ -45,6 +45,22 @@ class Deletion(IntEnum):
     SIGNED = 2  # a signed user.deleted of the pinned instance; final
 
 
+class Ruling(IntEnum):
+    """What a person has said about the removal of a deleted user's customer."""
+
+    NONE = 0
+    UNDO = 1  # called off: the customer stays
+    RELEASE = 2  # it goes on, whatever is subscribed
+
+
+class Ended(StrEnum):
+    """What was done with the customer of a deleted user, where it is still there."""
+
+    ARCHIVED = "archived"  # it carries our mark
+    KEPT = "kept"  # nothing was touched
+    CLOSING = "closing"  # about to be archived, once its subscriptions have ended
+
+
 class Lane(IntEnum):
     """Which work goes first."""
 
@@ -60,6 +76,7 @@ class ParkReason(StrEnum):
     FOREIGN = "foreign"  # Clerk's metadata names a customer that we cannot take
     MISNAMED = "misnamed"  # Clerk's metadata names another customer than the link's
     REASSIGNED = "reassigned"  # the link's customer now carries another user's id
+    SUBSCRIBED = "subscribed"  # the user is deleted, and the customer still has subscriptions
     ATTACHED = "attached"  # a surplus customer has something attached to it
     WRONG_MODE = "wrong_mode"  # the customer is live and we are not, or the reverse
     REJECTED = "rejected"  # Stripe or Clerk refuses the request itself
@@ -101,6 +118,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     doubted_at: int | None = None
     absent_at: int | None = None
     """When Clerk first answered 404 for this user, since its last 200."""
+    ruling: Ruling = Ruling.NONE
+    """Of this deletion: it goes when the deletion is lifted."""
     revision: int = 0
 
     customer_id: str | None = None
@@ -110,6 +129,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     """The fields last written to the customer; ``None``: unknown, so all are written."""
     written_back: str | None = None
     """The customer id that we last wrote to Clerk's metadata."""
+    ended: Ended | None = None
+    """What was done with the customer when the user was deleted."""
     intent_key: str | None = None
     intent_params: Fields | None = None
     intent_at: int | None = None
@@ -142,3 +163,5 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     """Stripe's ``created``, in milliseconds."""
     mark: str | None = None
     """Our idempotency key, from the customer's metadata; ``None``: made by something else."""
+    archived: bool = False
+    """It carries our mark of an archived customer."""

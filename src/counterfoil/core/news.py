@@ -5,7 +5,7 @@ Times are milliseconds since the epoch.
 
 import msgspec
 
-from counterfoil.core.link import Address, Fields
+from counterfoil.core.link import Address, Fields, Ruling
 
 
 class UserBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +81,13 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     want: bool = False
 
 
+class Ruled(msgspec.Struct, frozen=True, kw_only=True):
+    """A person has ruled about the removal of a deleted user's customer."""
+
+    subject_id: str
+    ruling: Ruling
+
+
 class CustomerSeen(msgspec.Struct, frozen=True, kw_only=True):
     """A scan met a live customer whose metadata names this user."""
 
@@ -88,6 +95,7 @@ class CustomerSeen(msgspec.Struct, frozen=True, kw_only=True):
     customer_id: str
     created: int
     mark: str | None = None
+    archived: bool = False
 
 
-News = UserEvent | UserRead | UserDeleted | UserAbsent | Unconfirmed | Asked | CustomerSeen
+News = UserEvent | UserRead | UserDeleted | UserAbsent | Unconfirmed | Asked | Ruled | CustomerSeen

@@ -5,12 +5,14 @@ from typing import assert_never
 import msgspec
 
 from counterfoil.core.customer import overlay
-from counterfoil.core.link import Deletion, Fields, Link, ParkReason
+from counterfoil.core.link import Deletion, Ended, Fields, Link, ParkReason
 from counterfoil.core.policy import Policy
 from counterfoil.core.step import (
     AbandonIntent,
     AdoptCustomer,
+    ArchiveCustomer,
     CallStep,
+    CancelSubscription,
     ClaimCustomer,
     CountLook,
     CreateCustomer,
@@ -19,13 +21,16 @@ from counterfoil.core.step import (
     EndStep,
     FindByEmail,
     ForgoCustomer,
+    HandOver,
     InspectCustomer,
     LookForCustomer,
     OpenIntent,
     Park,
     ReadUser,
+    RememberEnd,
     RemoveCustomer,
     ReserveCustomer,
+    RestoreCustomer,
     RowStep,
     StartLook,
     UpdateCustomer,
@@ -69,13 +74,16 @@ def fold_row_step(link: Link, step: RowStep, now: int) -> Link:
         case AbandonIntent():
             return _replace(_next_generation(link), abandoned_at=now, looks=0)
         case AdoptCustomer():
-            return _keep(link, step.customer_id, None)
+            kept = _keep(link, step.customer_id, None)
+            return _replace(kept, ended=Ended.ARCHIVED) if step.archived else kept
         case ReserveCustomer():
             return _replace(_keep(link, step.customer_id, None), claiming=True)
         case ForgoCustomer():
             return _replace(link, customer_id=None, claiming=False)
-        case DropCustomer():
+        case DropCustomer() | HandOver():
             return _let_go(link)
+        case RememberEnd():
+            return _replace(link, ended=step.ended)
         case DropSighting():
             return link
         case CountLook():
@@ -105,6 +113,13 @@ def fold_success(link: Link, step: CallStep, customer_id: str | None = None) -> 
             return _replace(link, applied=overlay(link.applied, step.changes))
         case RemoveCustomer():
             return _let_go(link) if step.customer_id == link.customer_id else link
+        case ArchiveCustomer():
+            return _replace(link, ended=Ended.ARCHIVED)
+        case RestoreCustomer():
+            # What it has missed meanwhile is not known: all fields are written again.
+            return _replace(link, ended=None, applied=None)
+        case CancelSubscription():
+            return link
         case WriteLinkBack():
             return _replace(link, written_back=step.customer_id)
         case _ as never:
@@ -112,18 +127,18 @@ def fold_success(link: Link, step: CallStep, customer_id: str | None = None) -> 
 
 
 def fold_end(link: Link, end: EndStep) -> Link:
-    """The worker's columns at the end of a turn. Of a user who is gone, nothing personal is kept."""
+    """The worker's columns at the end of a turn. Of a user who is gone, nothing personal is kept, however it ends.
+
+    What stays is the id that we wrote to Clerk's metadata: should the deletion be lifted, it is named there still.
+    """
+    if link.deletion is not Deletion.NONE:
+        link = _replace(link, applied=None, refused_email=None)
     if isinstance(end, Park):
         return _replace(link, parked=end.reason, last_error=end.detail[:200] or None)
     link = _replace(link, parked=None)
     if isinstance(end, WaitUntil) and not end.settled:
         return link
-    link = _replace(link, attempts=0, last_error=None)
-    if link.deletion is not Deletion.NONE:
-        # An absence can be lifted, and then Clerk's metadata still names what we wrote: that id stays known.
-        known = None if link.deletion is Deletion.SIGNED else link.written_back
-        return _replace(link, applied=None, refused_email=None, written_back=known)
-    return link
+    return _replace(link, attempts=0, last_error=None)
 
 
 def fold_dead_replay(link: Link) -> Link:
@@ -144,7 +159,7 @@ def fold_failure(
         case KeyReused() | ReplayedFailure() if isinstance(step, CreateCustomer):
             # This key will never bring the customer: only looking tells whether there is one.
             return _replace(told, look_after=world.stripe_now + policy.quiet), Again(counts=False, after=0)
-        case NotFound() if isinstance(step, UpdateCustomer | RemoveCustomer):
+        case NotFound() if isinstance(step, UpdateCustomer | RemoveCustomer | ArchiveCustomer | RestoreCustomer):
             return (_let_go(told) if step.customer_id == link.customer_id else told), Again(counts=False, after=0)
         case NotFound() if isinstance(step, WriteLinkBack):
             # The user is gone, or seems so: the engine asks for a read, which decides.
@@ -177,6 +192,7 @@ def _keep(link: Link, customer_id: str, applied: Fields | None) -> Link:
         customer_id=customer_id,
         claiming=False,
         applied=applied,
+        ended=None,
         intent_key=None,
         intent_params=None,
         intent_at=None,
@@ -203,9 +219,8 @@ def _let_go(link: Link) -> Link:
     heard = {link.link_back, link.private_name}
     named_before = link.written_back is not None and link.written_back in heard
     ours = link.customer_id if not named_before and heard & {None, link.customer_id} else link.written_back
-    return _replace(
-        link, customer_id=None, claiming=False, applied=None, generation=link.generation + 1, written_back=ours
-    )
+    freed = _replace(link, customer_id=None, claiming=False, applied=None, ended=None, written_back=ours)
+    return _replace(freed, generation=link.generation + 1)
 
 
 def _email_of(step: CallStep) -> str | None:

@@ -4,18 +4,17 @@ from counterfoil.core.creating import own_name, park_unmapped, plan_creation, re
 from counterfoil.core.customer import difference, wanted_fields
 from counterfoil.core.link import Deletion, Doubt, Fields, Link, ParkReason, Sighting
 from counterfoil.core.policy import ABSENT_TWICE, DISAGREED, LATER_LOOKS, LinkBack, Policy
+from counterfoil.core.removal import plan_removal, plan_return
 from counterfoil.core.step import (
     AbandonIntent,
     AdoptCustomer,
     CountLook,
     CreateCustomer,
     DropCustomer,
-    DropSighting,
     InspectCustomer,
     LookForCustomer,
     Park,
     ReadUser,
-    RemoveCustomer,
     Settled,
     StartLook,
     Step,
@@ -26,6 +25,7 @@ from counterfoil.core.step import (
     World,
     WriteLinkBack,
 )
+from counterfoil.core.surplus import others, plan_surplus
 
 
 def plan(turn: Turn, policy: Policy, world: World, now: int) -> Step:
@@ -42,11 +42,12 @@ def plan(turn: Turn, policy: Policy, world: World, now: int) -> Step:
     if link.claiming:
         return resolve_claim(turn)
     if link.deletion is not Deletion.NONE:
-        return _plan_removal(turn, policy, world, now)
+        step = plan_removal(turn, policy, world, now)
+        return (_later_looks(link, world, now) or step) if isinstance(step, Settled) else step
     look = _later_looks(link, world, now)
     if look is not None and not isinstance(look, WaitUntil):
         return look
-    step = _plan_live(turn, policy, now)
+    step = plan_return(turn) or _plan_live(turn, policy, now)
     return look if look is not None and isinstance(step, Settled) else step
 
 
@@ -57,15 +58,11 @@ def why_without(link: Link, policy: Policy, now: int) -> Without | None:
 
 
 def _plan_live(turn: Turn, policy: Policy, now: int) -> Step:
-    if others := _others(turn):
-        return _plan_sightings(turn, others, policy)
+    if found := others(turn):
+        return _plan_sightings(turn, found, policy)
     if turn.link.customer_id is None:
         return plan_creation(turn, policy)
     return _plan_upkeep(turn, policy, now) or Settled("in step")
-
-
-def _others(turn: Turn) -> list[Sighting]:
-    return [each for each in turn.sightings if each.customer_id != turn.link.customer_id]
 
 
 def _resolve_intent(turn: Turn, policy: Policy, world: World, now: int) -> Step:
@@ -75,7 +72,7 @@ def _resolve_intent(turn: Turn, policy: Policy, world: World, now: int) -> Step:
     assert fields is not None
     for sighting in turn.sightings:
         if sighting.mark == key:
-            return AdoptCustomer(sighting.customer_id)
+            return AdoptCustomer(sighting.customer_id, archived=sighting.archived)
     if link.look_after is not None:
         if world.seen_to > link.look_after:
             return AbandonIntent()
@@ -92,45 +89,13 @@ def _confirm(turn: Turn, now: int) -> Step:
     return WaitUntil(now + DISAGREED) if turn.read_at == link.revision else ReadUser()
 
 
-def _plan_removal(turn: Turn, policy: Policy, world: World, now: int) -> Step:
-    """Retrieve, check that it is still this subject's, remove. The rest is to forget."""
-    link = turn.link
-    if link.customer_id is not None:
-        seen = turn.inspected.get(link.customer_id)
-        if seen is None:
-            return InspectCustomer(link.customer_id)
-        if seen.gone:
-            return DropCustomer(link.customer_id)
-        if seen.livemode != policy.livemode:
-            return Park(ParkReason.WRONG_MODE, link.customer_id)
-        if seen.owner != link.subject_id:
-            return Park(ParkReason.REASSIGNED, link.customer_id)
-        return RemoveCustomer(link.customer_id)
-    others = _others(turn)
-    # One customer that something else made is the user's, if the link never had one of its own.
-    strangers = sum(each.mark is None for each in others)
-    for sighting in others:
-        seen = turn.inspected.get(sighting.customer_id)
-        if seen is None:
-            return InspectCustomer(sighting.customer_id)
-        if seen.gone or seen.owner != link.subject_id:
-            return DropSighting(sighting.customer_id)
-        if seen.livemode != policy.livemode:
-            return Park(ParkReason.WRONG_MODE, sighting.customer_id)
-        if sighting.mark is not None or (strangers == 1 and link.generation == 0):
-            return RemoveCustomer(sighting.customer_id)
-    if others:
-        return Park(ParkReason.DUPLICATE, ", ".join(sorted(each.customer_id for each in others)))
-    return _later_looks(link, world, now) or Settled("gone on both sides")
-
-
-def _plan_sightings(turn: Turn, others: list[Sighting], policy: Policy) -> Step:
+def _plan_sightings(turn: Turn, found: list[Sighting], policy: Policy) -> Step:
     """Live customers that claim a live user, besides the link's own."""
     link = turn.link
     if link.customer_id is None:
-        keeper = _keeper(link, others)
+        keeper = _keeper(link, found)
         if keeper is not None:
-            return AdoptCustomer(keeper.customer_id)
+            return AdoptCustomer(keeper.customer_id, archived=keeper.archived)
     else:
         # Before anything is called surplus, the link's own customer must be alive.
         own = turn.inspected.get(link.customer_id)
@@ -140,19 +105,7 @@ def _plan_sightings(turn: Turn, others: list[Sighting], policy: Policy) -> Step:
             return DropCustomer(link.customer_id)
         if own.owner != link.subject_id:
             return Park(ParkReason.REASSIGNED, link.customer_id)
-    for sighting in others:
-        seen = turn.inspected.get(sighting.customer_id)
-        if seen is None or (seen.attached is None and not seen.gone):
-            return InspectCustomer(sighting.customer_id, thoroughly=True)
-        if seen.gone or seen.owner != link.subject_id:
-            return DropSighting(sighting.customer_id)
-        if link.customer_id is None or sighting.mark is None:
-            continue
-        # Ours, made late of a request that had failed: it goes only if nothing hangs on it.
-        if seen.livemode == policy.livemode and seen.attached is False:
-            return RemoveCustomer(sighting.customer_id)
-        return Park(ParkReason.ATTACHED, sighting.customer_id)
-    return Park(ParkReason.DUPLICATE, ", ".join(sorted(each.customer_id for each in others)))
+    return plan_surplus(turn, found, policy)
 
 
 def _keeper(link: Link, found: list[Sighting]) -> Sighting | None:

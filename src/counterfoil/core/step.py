@@ -6,7 +6,7 @@ from enum import StrEnum
 import msgspec
 
 from counterfoil.core.customer import Customer
-from counterfoil.core.link import Fields, Link, ParkReason, Sighting
+from counterfoil.core.link import Ended, Fields, Link, ParkReason, Sighting
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,6 +16,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """Stripe's time up to which the scans know every customer (milliseconds)."""
     stripe_now: int
     """Stripe's time, now, at the latest (milliseconds)."""
+    deletions_held: bool = False
+    """The deletion breaker has opened: nothing is removed."""
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,10 +45,11 @@ class ReadUser(msgspec.Struct, frozen=True, tag=True):
 
 
 class InspectCustomer(msgspec.Struct, frozen=True, tag=True):
-    """Retrieve a customer; ``thoroughly``: with what is attached to it."""
+    """Retrieve a customer; ``thoroughly``: with what is attached; ``subscriptions``: with those."""
 
     customer_id: str
     thoroughly: bool = False
+    subscriptions: bool = False
 
 
 class LookForCustomer(msgspec.Struct, frozen=True, tag=True):
@@ -87,6 +90,27 @@ class RemoveCustomer(msgspec.Struct, frozen=True, tag=True):
     customer_id: str
 
 
+class ArchiveCustomer(msgspec.Struct, frozen=True, tag=True):
+    """Write our mark into the metadata of a deleted user's customer; ``at``: the deletion (ms)."""
+
+    customer_id: str
+    at: int
+
+
+class RestoreCustomer(msgspec.Struct, frozen=True, tag=True):
+    """Take our mark from an archived customer again."""
+
+    customer_id: str
+
+
+class CancelSubscription(msgspec.Struct, frozen=True, tag=True):
+    """End a subscription of a deleted user: with its period, or ``at_once``."""
+
+    customer_id: str
+    subscription_id: str
+    at_once: bool = False
+
+
 class WriteLinkBack(msgspec.Struct, frozen=True, tag=True):
     """PATCH the customer's id into the user's metadata."""
 
@@ -117,6 +141,7 @@ class AdoptCustomer(msgspec.Struct, frozen=True, tag=True):
     """Keep a customer that names this subject already."""
 
     customer_id: str
+    archived: bool = False
 
 
 class ReserveCustomer(msgspec.Struct, frozen=True, tag=True):
@@ -143,6 +168,19 @@ class DropSighting(msgspec.Struct, frozen=True, tag=True):
     customer_id: str
 
 
+class HandOver(msgspec.Struct, frozen=True, tag=True):
+    """A person has moved a deleted user's customer to ``owner``: let it go, and tell that user's link."""
+
+    customer_id: str
+    owner: str
+
+
+class RememberEnd(msgspec.Struct, frozen=True, tag=True):
+    """Note what was decided about a deleted user's customer; ``None``: the user is back."""
+
+    ended: Ended | None
+
+
 class CountLook(msgspec.Struct, frozen=True, tag=True):
     """One of the later looks was done and found nothing that is left."""
 
@@ -151,10 +189,11 @@ class CountLook(msgspec.Struct, frozen=True, tag=True):
 
 
 class WaitUntil(msgspec.Struct, frozen=True, tag=True):
-    """Nothing to do before ``at``; ``settled``: nothing is owed either, it is a check."""
+    """Nothing to do before ``at``; ``settled``: nothing is owed either. ``why``: for the story."""
 
     at: int
     settled: bool = False
+    why: str = ""
 
 
 class Park(msgspec.Struct, frozen=True, tag=True):
@@ -191,6 +230,9 @@ CallStep = (
     | ClaimCustomer
     | UpdateCustomer
     | RemoveCustomer
+    | ArchiveCustomer
+    | RestoreCustomer
+    | CancelSubscription
     | WriteLinkBack
 )
 RowStep = (
@@ -202,6 +244,8 @@ RowStep = (
     | ForgoCustomer
     | DropCustomer
     | DropSighting
+    | HandOver
+    | RememberEnd
     | CountLook
 )
 EndStep = WaitUntil | Park | Settled

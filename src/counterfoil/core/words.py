@@ -6,6 +6,7 @@ PARKED = {
     "foreign": "Clerk's metadata names a customer that is deleted or unknown: correct or remove it",
     "misnamed": "Clerk's metadata names another customer than the link's: correct or remove it",
     "reassigned": "the link's customer now carries another user's id: nothing was touched",
+    "subscribed": "the user is deleted, the customer still subscribed: release it, or end that and retry, or undo",
     "attached": "a surplus customer has a subscription or payments: move them, then delete it",
     "wrong_mode": "the customer is of the other mode (live or test)",
     "rejected": "the request itself is refused: see the story",

@@ -11,7 +11,9 @@ from counterfoil.core.link import Link
 from counterfoil.core.news import News, Unconfirmed, UserAbsent, UserRead
 from counterfoil.core.outcome import Again, fold_dead_replay, fold_failure, fold_success
 from counterfoil.core.step import (
+    ArchiveCustomer,
     CallStep,
+    CancelSubscription,
     ClaimCustomer,
     CreateCustomer,
     FindByEmail,
@@ -20,6 +22,7 @@ from counterfoil.core.step import (
     Park,
     ReadUser,
     RemoveCustomer,
+    RestoreCustomer,
     Turn,
     UpdateCustomer,
     WriteLinkBack,
@@ -30,6 +33,9 @@ from counterfoil.upstream.gate import Ticket
 
 _PATIENCE = 30.0
 """Seconds that a turn waits for the shared scan before it gives its place to another."""
+
+
+_OnCustomer = UpdateCustomer | RemoveCustomer | ArchiveCustomer | RestoreCustomer
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ async def carry_out(context: Context, turn: Turn, step: CallStep, task: Task) ->
             link,
             # The user seems gone: a read of the user decides, not the answer to a write.
             news=(Unconfirmed(subject_id=link.subject_id),) if gone and isinstance(step, WriteLinkBack) else (),
-            dealt_with=step.customer_id if gone and isinstance(step, UpdateCustomer | RemoveCustomer) else None,
+            dealt_with=step.customer_id if gone and isinstance(step, _OnCustomer) else None,
             ending=None if isinstance(ending, Again) and ending.after == 0 else ending,
             sent=not isinstance(error, Paused),
             outcome=f"{type(error).__name__} {error.status or ''} {error.code}".strip(),
@@ -87,7 +93,9 @@ async def _send(context: Context, turn: Turn, step: CallStep, task: Task, ticket
         case ReadUser():
             return await _read(context, turn, step, ticket)
         case InspectCustomer():
-            seen = await stripe.inspect(step.customer_id, ticket, thoroughly=step.thoroughly)
+            seen = await stripe.inspect(
+                step.customer_id, ticket, thoroughly=step.thoroughly, subscriptions=step.subscriptions
+            )
             return replace(done, inspected={step.customer_id: seen}, outcome="gone" if seen.gone else "ok")
         case LookForCustomer():
             return await _look(context, done, step.until, task)
@@ -105,12 +113,27 @@ async def _send(context: Context, turn: Turn, step: CallStep, task: Task, ticket
         case RemoveCustomer():
             request_id = await stripe.remove(step.customer_id, ticket)
             return replace(done, dealt_with=step.customer_id, request_id=request_id)
+        case ArchiveCustomer():
+            request_id = await stripe.archive(step.customer_id, step.at, ticket)
+            return replace(done, inspected=_archived(turn, step.customer_id, now=True), request_id=request_id)
+        case RestoreCustomer():
+            request_id = await stripe.restore(step.customer_id, ticket)
+            return replace(done, inspected=_archived(turn, step.customer_id, now=False), request_id=request_id)
+        case CancelSubscription():
+            changed, request_id = await stripe.cancel(step.subscription_id, ticket, at_once=step.at_once)
+            seen = turn.inspected[step.customer_id].with_subscription(changed)
+            return replace(done, inspected={step.customer_id: seen}, request_id=request_id)
         case WriteLinkBack():
             place = context.rules.policy.link_back
             body = await context.clerk.write_link_back(link.subject_id, step.customer_id, place, ticket)
             return replace(done, news=(UserRead(body=body),))
         case _ as never:
             assert_never(never)
+
+
+def _archived(turn: Turn, customer_id: str, *, now: bool) -> Mapping[str, Customer]:
+    """What this turn has seen of the customer, as it is after our write."""
+    return {customer_id: msgspec.structs.replace(turn.inspected[customer_id], archived=now)}
 
 
 async def _read(context: Context, turn: Turn, step: ReadUser, ticket: Ticket) -> Effect:

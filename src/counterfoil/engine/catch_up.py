@@ -144,7 +144,11 @@ class CatchUp:
                 continue  # the key holds something else: not one of Clerk's users
             news.append(
                 CustomerSeen(
-                    subject_id=subject_id, customer_id=each.customer_id, created=each.created, mark=each.mark
+                    subject_id=subject_id,
+                    customer_id=each.customer_id,
+                    created=each.created,
+                    mark=each.mark,
+                    archived=each.archived,
                 )
             )
         now, since = self._clock.now(), self._policy.since

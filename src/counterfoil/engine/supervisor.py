@@ -9,10 +9,11 @@ import structlog
 from sqlalchemy import Connection
 
 from counterfoil.clerk.webhook import Unreadable
-from counterfoil.core.link import ParkReason
+from counterfoil.core.link import ParkReason, Ruling
 from counterfoil.core.news import Asked, UserDeleted, UserEvent
 from counterfoil.engine.alerts import Alerts
 from counterfoil.engine.context import CALL_TIME, Context
+from counterfoil.engine.deletions import are_held, release_deletions, rule
 from counterfoil.engine.ensure import Ensurer
 from counterfoil.engine.intake import Intake, Taken
 from counterfoil.engine.sweep import Sweeper
@@ -96,6 +97,22 @@ class Supervisor:
         self.worker.wake()
         return count
 
+    async def rule(self, subject_ids: Sequence[str], ruling: Ruling) -> int:
+        """Tell deleted users' links what a person has ruled about their removal; returns how many there were."""
+        now, since = self._context.clock.now(), self._context.rules.policy.since
+        count = await self._context.database.write(
+            lambda connection: rule(connection, subject_ids, ruling, since, now)
+        )
+        self.worker.wake()
+        return count
+
+    async def release_deletions(self) -> int:
+        """Let held removals go on, each after its user was read; returns how many will be."""
+        now = self._context.clock.now()
+        count = await self._context.database.write(partial(release_deletions, now=now))
+        self.worker.wake()
+        return count
+
     def _keep(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self._loops.append(asyncio.create_task(work, name=name))
 
@@ -144,6 +161,8 @@ class Supervisor:
             news = [item for item in batch if not isinstance(item, Unreadable)]
             links.fold_batch(connection, news, since, now)
             journal.append(connection, [_entry(item, now) for item in batch])
+            if any(isinstance(item, UserDeleted) for item in news):
+                are_held(connection, self._context.rules.policy.deletion_limit, now)
 
         await self._context.database.write(job, urgent=True)
 

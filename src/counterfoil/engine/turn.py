@@ -9,21 +9,26 @@ import msgspec
 from sqlalchemy import Connection
 
 from counterfoil.core.backoff import delay
-from counterfoil.core.link import Link, ParkReason
+from counterfoil.core.link import Deletion, Ended, Link, ParkReason
+from counterfoil.core.news import CustomerSeen
 from counterfoil.core.outcome import Again, fold_end, fold_row_step
 from counterfoil.core.plan import plan
 from counterfoil.core.step import (
     AdoptCustomer,
+    ArchiveCustomer,
     CallStep,
+    CancelSubscription,
     CreateCustomer,
     DropSighting,
     EndStep,
     FindByEmail,
+    HandOver,
     InspectCustomer,
     LookForCustomer,
     OpenIntent,
     Park,
     ReadUser,
+    RememberEnd,
     ReserveCustomer,
     RowStep,
     Settled,
@@ -36,6 +41,7 @@ from counterfoil.core.step import (
 )
 from counterfoil.engine.carry_out import Effect, changes_the_world
 from counterfoil.engine.context import Rules
+from counterfoil.engine.deletions import are_held
 from counterfoil.store import journal, links
 from counterfoil.store.journal import Entry
 
@@ -50,7 +56,7 @@ _ROW_STEPS = 30
 def advance(connection: Connection, rules: Rules, turn: Turn, world: World, now: int) -> Next:
     """Take all steps that only change the row, until a call is due or the turn ends."""
     for _ in range(_ROW_STEPS):
-        step = plan(turn, rules.policy, world, now)
+        step = plan(turn, rules.policy, _with_breaker(connection, rules, turn.link, world, now), now)
         if rules.observe and _would_act(step):
             step = Park(ParkReason.OBSERVED, f"would: {describe(step)}")
         if isinstance(step, WaitUntil | Park | Settled):
@@ -58,11 +64,18 @@ def advance(connection: Connection, rules: Rules, turn: Turn, world: World, now:
             return None
         if not isinstance(step, RowStep):
             return turn, step
-        following = _row_step(connection, turn, step, now)
+        following = _row_step(connection, rules, turn, step, now)
         if following is None:
             return None
         turn = following
     raise RuntimeError(f"no end of row steps for {turn.link.subject_id}")
+
+
+def _with_breaker(connection: Connection, rules: Rules, link: Link, world: World, now: int) -> World:
+    """Whether removals are held is asked in the transaction that would plan one, and only there."""
+    if link.deletion is Deletion.NONE:
+        return world
+    return _replace(world, deletions_held=are_held(connection, rules.policy.deletion_limit, now))
 
 
 def conclude(
@@ -94,7 +107,8 @@ def conclude(
         if changes_the_world(effect.step):
             # The lease ran out under us, and its new holder does not know what we did.
             wrote = effect.step.customer_id if isinstance(effect.step, WriteLinkBack) and effect.news else None
-            links.disown(connection, subject_id, now, wrote)
+            archived = isinstance(effect.step, ArchiveCustomer) and effect.outcome == "ok"
+            links.disown(connection, subject_id, now, wrote, Ended.ARCHIVED if archived else None)
         return None
     following = _following(connection, turn, saved, effect)
     if isinstance(ending, Again):
@@ -139,8 +153,8 @@ def end(connection: Connection, turn: Turn, step: EndStep, now: int) -> None:
     link = fold_end(turn.link, step)
     detail: dict[str, Any] = {}
     match step:
-        case WaitUntil(at=at, settled=settled):
-            detail = {"until": at}
+        case WaitUntil(at=at, settled=settled, why=why):
+            detail = {"until": at, "why": why} if why else {"until": at}
             released = links.release(connection, link, now, at, clean=settled)
         case Park(reason=reason, detail=why):
             detail = {"reason": str(reason), "detail": why}
@@ -164,7 +178,7 @@ def _again(connection: Connection, rules: Rules, link: Link, again: Again, now: 
     links.release(connection, _replace(link, parked=None), now, now + wait, clean=False)
 
 
-def _row_step(connection: Connection, turn: Turn, step: RowStep, now: int) -> Turn | None:
+def _row_step(connection: Connection, rules: Rules, turn: Turn, step: RowStep, now: int) -> Turn | None:
     link = turn.link
     if isinstance(step, AdoptCustomer | ReserveCustomer):  # noqa: SIM102 - the type, then the database
         if _is_taken(connection, _replace(link, customer_id=step.customer_id)):
@@ -179,6 +193,10 @@ def _row_step(connection: Connection, turn: Turn, step: RowStep, now: int) -> Tu
     if isinstance(step, AdoptCustomer | DropSighting):
         links.forget_sighting(connection, step.customer_id)
         sightings = tuple(each for each in sightings if each.customer_id != step.customer_id)
+    if isinstance(step, HandOver):
+        # Not with our mark: there it is a stranger, which nothing removes as a surplus of ours.
+        moved = CustomerSeen(subject_id=step.owner, customer_id=step.customer_id, created=0)
+        links.fold_batch(connection, [moved], rules.policy.since, now)
     entry = Entry(at=now, kind="decision", what=describe(step), subject_id=link.subject_id)
     journal.append(connection, [entry])
     return _replace(turn, link=saved, sightings=sightings)
@@ -206,6 +224,12 @@ def describe(step: Step) -> str:
             sent = [key for key, value in msgspec.structs.asdict(fields).items() if value is not None]
             target = f" {step.customer_id}" if isinstance(step, UpdateCustomer) else ""
             return f"{name}{target} ({', '.join(sent) or 'nothing'})"
+        case CancelSubscription():
+            return f"{name} {step.subscription_id} ({'at once' if step.at_once else 'with its period'})"
+        case HandOver():
+            return f"{name} {step.customer_id} to {step.owner}"
+        case RememberEnd():
+            return f"{name} {step.ended or 'none'}"
         case _:
             customer_id = getattr(step, "customer_id", None)
             return f"{name} {customer_id}" if customer_id else name

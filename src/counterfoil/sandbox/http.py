@@ -110,6 +110,9 @@ class Face:
             rules = Rules(
                 metadata_key=query.get("metadata_key", usual.metadata_key),
                 link_back_key=query.get("link_back_key", usual.link_back_key),
+                archived_key=query.get("archived_key"),
+                keep="keep" in query,
+                hold_subscribed="hold_subscribed" in query,
             )
             return _json(sandbox.verdict(now, rules).as_json())
         if what == "state":

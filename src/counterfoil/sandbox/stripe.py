@@ -98,6 +98,7 @@ class StripeState:
         self.endpoint_limits = dict(settings.endpoint_limits)
         self._serial = 0
         self._late: list[tuple[float, int, Customer]] = []
+        self._periods: list[tuple[int, str]] = []
 
     # What people and other programs do.
 
@@ -129,17 +130,29 @@ class StripeState:
         self.search.changed(now, customer)
 
     def add_subscription(
-        self, now: float, customer_id: str, *, status: str = "active", price: str = "price_sandbox"
+        self,
+        now: float,
+        customer_id: str,
+        *,
+        status: str = "active",
+        price: str = "price_sandbox",
+        period: int = 30 * DAY,
     ) -> str:
-        """A monthly subscription; answers its id."""
+        """A subscription, renewed every `period` seconds; answers its id."""
         identifier = self.identifiers.make("sub_1", 23)
-        customer = self._live(customer_id)
-        end = int(now) + 30 * DAY
+        customer, begun = self._live(customer_id), int(now)
         subscription = Subscription(
-            identifier, customer.id, int(now), self.livemode, status, price, current_period_end=end
+            identifier, customer.id, begun, self.livemode, status, price, begun, begun + period
         )
         self.subscriptions[identifier] = subscription
+        heappush(self._periods, (subscription.current_period_end, identifier))
         return identifier
+
+    def close_subscription(self, now: float, subscription_id: str, *, closing: bool = True) -> None:
+        """Let a subscription end with its period, or, `closing` False, go on after all."""
+        subscription = self.subscriptions[subscription_id]
+        subscription.cancel_at_period_end = closing
+        subscription.canceled_at = int(now) if closing else None
 
     def cancel_subscription(self, now: float, subscription_id: str) -> None:
         """End a subscription at once."""
@@ -232,10 +245,25 @@ class StripeState:
         self.search.changed(now, customer)
 
     def advance(self, now: float) -> None:
-        """Carry out what was to happen by now."""
+        """Carry out what was to happen by now: late creations, and periods that end."""
+        while self._periods and self._periods[0][0] <= now:
+            end, identifier = heappop(self._periods)
+            self._end_period(end, self.subscriptions[identifier])
         while self._late and self._late[0][0] <= now:
             at, _, customer = heappop(self._late)
             self.insert(at, customer)
+
+    def _end_period(self, end: int, subscription: Subscription) -> None:
+        if subscription.status in ENDED:
+            return
+        if subscription.cancel_at_period_end:
+            canceled_at = subscription.canceled_at
+            self.cancel_subscription(end, subscription.id)
+            subscription.canceled_at = canceled_at  # when it was asked for, not when it took effect
+            return
+        length = subscription.current_period_end - subscription.current_period_start
+        subscription.current_period_start, subscription.current_period_end = end, end + length
+        heappush(self._periods, (subscription.current_period_end, subscription.id))
 
     def late_creations(self) -> int:
         """How many customers are still to appear."""

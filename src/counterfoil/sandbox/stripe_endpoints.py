@@ -200,8 +200,8 @@ class Endpoints:
             if name not in {"cancel_at_period_end", "metadata", "expand"}:
                 raise Invalid(f"Received unknown parameter: {name}", code="parameter_unknown", param=name)
         if "cancel_at_period_end" in params:
-            subscription.cancel_at_period_end = params["cancel_at_period_end"] == "true"
-            subscription.canceled_at = int(at) if subscription.cancel_at_period_end else None
+            closing = params["cancel_at_period_end"] == "true"
+            self._state.close_subscription(at, subscription.id, closing=closing)
         check_metadata(params.get("metadata", {}))
         subscription.metadata = merge_metadata(subscription.metadata, params.get("metadata", {}))
         return subscription_body(subscription)

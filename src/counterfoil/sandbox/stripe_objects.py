@@ -46,6 +46,7 @@ class Subscription:
     livemode: bool
     status: str
     price: str
+    current_period_start: int
     current_period_end: int
     cancel_at_period_end: bool = False
     canceled_at: int | None = None
@@ -124,7 +125,7 @@ def subscription_body(subscription: Subscription) -> Json:
         "id": "si_" + subscription.id.removeprefix("sub_"),
         "object": "subscription_item",
         "created": subscription.created,
-        "current_period_start": subscription.created,
+        "current_period_start": subscription.current_period_start,
         "current_period_end": subscription.current_period_end,
         "discounts": [],
         "metadata": {},

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from counterfoil.sandbox.clerk import ClerkState
 from counterfoil.sandbox.clerk_user import User
 from counterfoil.sandbox.stripe import StripeState
-from counterfoil.sandbox.stripe_objects import Customer
+from counterfoil.sandbox.stripe_objects import ENDED, Customer
 
 
 def email_and_name(user: User) -> dict[str, str]:
@@ -25,13 +25,16 @@ class Rules:
     A user is `eligible` for a customer: by default one with an email. One who is `barred` must have none.
     `expected`: the fields that the customer must carry (`metadata[key]` for a key of its metadata); an address
     that Stripe refuses is compared with nothing. `archived_key`: customers of deleted users that carry this
-    metadata key are archived, not orphans. `link_back` None asks for no link-back.
+    metadata key are archived, not orphans. `keep`: customers of deleted users may stay as they are;
+    `hold_subscribed`: they may while they have a subscription. `link_back` None asks for no link-back.
     """
 
     metadata_key: str = "clerkUserId"
     link_back_key: str = "stripeCustomerId"
     link_back: Literal["public", "private"] | None = "public"
     archived_key: str | None = None
+    keep: bool = False
+    hold_subscribed: bool = False
     eligible: Callable[[User], bool] = lambda user: user.email is not None
     barred: Callable[[User], bool] = lambda user: False
     expected: Callable[[User], Mapping[str, str]] = email_and_name
@@ -53,8 +56,9 @@ class WrongField:
 class Verdict:
     """How the sides compare.
 
-    `missing`, `unwanted` (barred, and with a customer) and `wrong_links` hold user ids, `orphans` and `archived`
-    customer ids.
+    `missing`, `unwanted` (barred, and with a customer) and `wrong_links` hold user ids; `orphans`, `archived`,
+    `kept` (of deleted users, as the rules allow) and `wrong_archives` (of living users, or still billed) customer
+    ids.
     `late` customers will still appear, being the tail of requests that Stripe has answered with a 500.
     """
 
@@ -67,6 +71,8 @@ class Verdict:
     duplicates: dict[str, tuple[str, ...]]
     orphans: tuple[str, ...]
     archived: tuple[str, ...]
+    kept: tuple[str, ...]
+    wrong_archives: tuple[str, ...]
     wrong_links: tuple[str, ...]
     wrong_fields: tuple[WrongField, ...]
     late: int
@@ -74,8 +80,8 @@ class Verdict:
     @property
     def clean(self) -> bool:
         """Every eligible user has exactly one customer, in step and linked; no orphans, none to come."""
-        wrong = self.missing or self.unwanted or self.duplicates or self.orphans
-        return not wrong and not self.wrong_links and not self.wrong_fields and not self.late
+        wrong = self.missing or self.unwanted or self.duplicates or self.orphans or self.wrong_links
+        return not wrong and not self.wrong_fields and not self.wrong_archives and not self.late
 
     def summary(self) -> dict[str, int]:
         """The counts alone."""
@@ -87,30 +93,49 @@ class Verdict:
     def as_json(self, most: int = 100) -> dict[str, Any]:
         """Counts, and up to `most` examples of each kind of fault."""
         body: dict[str, Any] = {"clean": self.clean, "counts": self.summary()}
-        for name in ("missing", "unwanted", "orphans", "archived", "wrong_links"):
+        for name in ("missing", "unwanted", "orphans", "archived", "kept", "wrong_archives", "wrong_links"):
             body[name] = list(getattr(self, name)[:most])
         body["duplicates"] = {user: list(self.duplicates[user]) for user in list(self.duplicates)[:most]}
         body["wrong_fields"] = [asdict(wrong) for wrong in self.wrong_fields[:most]]
         return body
 
 
+@dataclass(slots=True)
+class _Left:
+    """Customers whose users are gone, and archives that should not be."""
+
+    orphans: list[str] = field(default_factory=list)
+    archived: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    wrong_archives: list[str] = field(default_factory=list)
+
+    def add(self, customer: Customer, stripe: StripeState, rules: Rules, *, marked: bool) -> None:
+        billed = any(each.status not in ENDED for each in stripe.subscriptions_of(customer.id))
+        if marked:
+            (self.wrong_archives if billed else self.archived).append(customer.id)
+        elif rules.keep or (rules.hold_subscribed and billed):
+            self.kept.append(customer.id)
+        else:
+            self.orphans.append(customer.id)
+
+
 def judge(clerk: ClerkState, stripe: StripeState, rules: Rules) -> Verdict:
     """Compare the two sides."""
     owned: dict[str, list[Customer]] = {}
-    orphans: list[str] = []
-    archived: list[str] = []
+    left = _Left()
     customers = 0
     for customer in stripe.live_customers():
         customers += 1
         owner = customer.metadata.get(rules.metadata_key)
         if owner is None:
             continue
+        marked = rules.archived_key is not None and rules.archived_key in customer.metadata
         if owner in clerk.users:
             owned.setdefault(owner, []).append(customer)
-        elif rules.archived_key is not None and rules.archived_key in customer.metadata:
-            archived.append(customer.id)
+            if marked:
+                left.wrong_archives.append(customer.id)
         else:
-            orphans.append(customer.id)
+            left.add(customer, stripe, rules, marked=marked)
     missing: list[str] = []
     unwanted: list[str] = []
     wrong_links: list[str] = []
@@ -138,8 +163,10 @@ def judge(clerk: ClerkState, stripe: StripeState, rules: Rules) -> Verdict:
         missing=tuple(missing),
         unwanted=tuple(unwanted),
         duplicates={user: tuple(c.id for c in found) for user, found in owned.items() if len(found) > 1},
-        orphans=tuple(orphans),
-        archived=tuple(archived),
+        orphans=tuple(left.orphans),
+        archived=tuple(left.archived),
+        kept=tuple(left.kept),
+        wrong_archives=tuple(left.wrong_archives),
         wrong_links=tuple(wrong_links),
         wrong_fields=tuple(wrong_fields),
         late=stripe.late_creations(),
@@ -155,11 +182,11 @@ def _linked(user: User, customer: Customer, rules: Rules) -> bool:
 
 def _wrong_fields(user: User, customer: Customer, stripe: StripeState, rules: Rules) -> list[WrongField]:
     wrong = []
-    for field, wanted in rules.expected(user).items():
-        if field == "email" and stripe.settings.refuses_email(wanted):
+    for name, wanted in rules.expected(user).items():
+        if name == "email" and stripe.settings.refuses_email(wanted):
             continue
-        key = field.removeprefix("metadata[").removesuffix("]")
-        found = customer.metadata.get(key) if key != field else getattr(customer, field)
+        key = name.removeprefix("metadata[").removesuffix("]")
+        found = customer.metadata.get(key) if key != name else getattr(customer, name)
         if found != wanted:
-            wrong.append(WrongField(user.id, customer.id, field, wanted, found))
+            wrong.append(WrongField(user.id, customer.id, name, wanted, found))
     return wrong

@@ -4,7 +4,9 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from counterfoil.core.link import Link
+from counterfoil.store import tombstones
 from counterfoil.store.rows import COLUMN_LIST, to_link
+from counterfoil.store.tombstones import Waiting
 
 _COUNTS = text(
     "SELECT COUNT(*) AS links, COUNT(deleted_at) AS deleted, COUNT(customer_id) AS linked,"
@@ -51,6 +53,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     linked: int
     flagged: int
     """Stripe refused the user's address; the customer has none, or an older one."""
+    removals: Waiting
     unreadable: int
     """Signed bodies that could not be read, kept in the journal."""
     backlog: Backlog
@@ -71,6 +74,7 @@ def figures(connection: Connection) -> Figures:
         deleted=counts.deleted,
         linked=counts.linked,
         flagged=counts.flagged,
+        removals=tombstones.waiting(connection),
         unreadable=connection.execute(_UNREADABLE).scalar() or 0,
         backlog=backlog(connection),
     )

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from counterfoil.core.fold import fold_news
-from counterfoil.core.link import Doubt, Link, Sighting
+from counterfoil.core.link import Doubt, Ended, Link, Sighting
 from counterfoil.core.news import CustomerSeen, News
 from counterfoil.store.rows import (
     COLUMN_LIST,
@@ -64,14 +64,15 @@ _CHANGE_SHARED = text(
 )
 _DROP = text("DELETE FROM link_rows WHERE subject_id = :subject_id AND customer_id IS NULL AND intent_key IS NULL")
 _SIGHT = text(
-    "INSERT INTO sightings (customer_id, subject_id, created, mark)"
-    " VALUES (:customer_id, :subject_id, :created, :mark)"
-    # A person may have moved the customer to another user since it was sighted.
-    " ON CONFLICT (customer_id) DO UPDATE SET subject_id = excluded.subject_id"
-    " WHERE sightings.subject_id <> excluded.subject_id"
+    "INSERT INTO sightings (customer_id, subject_id, created, mark, archived)"
+    " VALUES (:customer_id, :subject_id, :created, :mark, :archived)"
+    # A person may have moved the customer to another user since it was sighted, or archived it.
+    " ON CONFLICT (customer_id) DO UPDATE SET subject_id = excluded.subject_id, archived = excluded.archived"
+    " WHERE sightings.subject_id <> excluded.subject_id OR sightings.archived <> excluded.archived"
 )
 _SIGHTED = (
-    "SELECT customer_id, subject_id, created, mark FROM sightings WHERE subject_id {these} ORDER BY customer_id"
+    "SELECT customer_id, subject_id, created, mark, archived FROM sightings"
+    " WHERE subject_id {these} ORDER BY customer_id"
 )
 _SIGHTED_HERE = text(_SIGHTED.format(these="IN (SELECT value FROM json_each(:ids))"))
 _SIGHTED_SHARED = text(_SIGHTED.format(these="= ANY(:ids)"))
@@ -114,6 +115,7 @@ _RELEASE = text(
 _DISOWN = text(
     "UPDATE link_rows SET applied = NULL, revision = revision + 1, dirty_at = COALESCE(dirty_at, :now),"
     " written_back = COALESCE(CAST(:written_back AS TEXT), written_back),"
+    " ended = COALESCE(CAST(:ended AS TEXT), ended),"
     " due_at = CASE WHEN held > 0 THEN due_at ELSE :now END WHERE subject_id = :subject_id"
 )
 _RECLAIM = text("UPDATE link_rows SET due_at = :at WHERE held > 0 AND due_at > :at")
@@ -169,7 +171,8 @@ def _is_news(connection: Connection, link: Link | None, news: News) -> bool:
         return True
     if link is not None and link.customer_id == news.customer_id:
         return False
-    return connection.execute(_SIGHT, msgspec.structs.asdict(news)).rowcount > 0
+    seen = {**msgspec.structs.asdict(news), "archived": int(news.archived)}
+    return connection.execute(_SIGHT, seen).rowcount > 0
 
 
 def _fold_rows(
@@ -236,10 +239,15 @@ def sightings_of(connection: Connection, subject_ids: Sequence[str]) -> dict[str
     """The sightings of each of these subjects that has any."""
     found: dict[str, tuple[Sighting, ...]] = {}
     statement = _SIGHTED_HERE if _here(connection) else _SIGHTED_SHARED
-    rows = connection.execute(statement, {"ids": _ids(connection, subject_ids)})
-    for customer_id, subject_id, created, mark in rows:
-        sighting = Sighting(customer_id=customer_id, subject_id=subject_id, created=created, mark=mark)
-        found[subject_id] = (*found.get(subject_id, ()), sighting)
+    for row in connection.execute(statement, {"ids": _ids(connection, subject_ids)}):
+        sighting = Sighting(
+            customer_id=row.customer_id,
+            subject_id=row.subject_id,
+            created=row.created,
+            mark=row.mark,
+            archived=bool(row.archived),
+        )
+        found[row.subject_id] = (*found.get(row.subject_id, ()), sighting)
     return found
 
 
@@ -298,12 +306,20 @@ def release(connection: Connection, link: Link, now: int, due_at: int | None, *,
     return None if row is None else to_link(row)
 
 
-def disown(connection: Connection, subject_id: str, now: int, written_back: str | None = None) -> None:
+def disown(
+    connection: Connection,
+    subject_id: str,
+    now: int,
+    written_back: str | None = None,
+    ended: Ended | None = None,
+) -> None:
     """A holder found its lease gone after an effect: whatever was known of the customer is not known now.
 
-    ``written_back``: the customer id that it wrote to Clerk's metadata, which must stay known as our own.
+    ``written_back``: the customer id that it wrote to Clerk's metadata, which must stay known as our own;
+    ``ended``: what it made of the customer.
     """
-    connection.execute(_DISOWN, {"subject_id": subject_id, "now": now, "written_back": written_back})
+    values = {"written_back": written_back, "ended": str(ended) if ended is not None else None}
+    connection.execute(_DISOWN, {"subject_id": subject_id, "now": now, **values})
 
 
 def reclaim(connection: Connection, at: int) -> int:

@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
-from counterfoil.core.link import Address, Deletion, Doubt, Fields, Lane, Link, ParkReason
+from counterfoil.core.link import Address, Deletion, Doubt, Ended, Fields, Lane, Link, ParkReason, Ruling
 
 COLUMNS = Link.__struct_fields__
 COLUMN_LIST = ", ".join(COLUMNS)
@@ -29,9 +29,10 @@ def to_row(link: Link) -> dict[str, Any]:
     row["fields"] = _json(link.fields)
     row["applied"] = _json(link.applied)
     row["intent_params"] = _json(link.intent_params)
-    for name in ("address", "deletion", "must_confirm", "lane"):
+    for name in ("address", "deletion", "must_confirm", "ruling", "lane"):
         row[name] = int(row[name])
     row["parked"] = str(link.parked) if link.parked is not None else None
+    row["ended"] = str(link.ended) if link.ended is not None else None
     return row
 
 
@@ -54,6 +55,7 @@ def to_intake_row(link: Link) -> tuple[Any, ...]:
         int(link.must_confirm),
         link.doubted_at,
         link.absent_at,
+        int(link.ruling),
         link.revision,
         link.due_at,
         link.dirty_at,
@@ -78,6 +80,8 @@ def to_link(row: Sequence[Any]) -> Link:
             "intent_params": _fields(values["intent_params"]),
             "deletion": Deletion(values["deletion"]),
             "must_confirm": Doubt(values["must_confirm"]),
+            "ruling": Ruling(values["ruling"]),
+            "ended": Ended(values["ended"]) if values["ended"] is not None else None,
             "lane": Lane(values["lane"]),
             "parked": ParkReason(values["parked"]) if values["parked"] is not None else None,
         }

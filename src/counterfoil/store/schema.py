@@ -37,12 +37,14 @@ link_rows = Table(
     Column("must_confirm", SmallInteger, nullable=False, server_default="0"),
     Column("doubted_at", BigInteger),
     Column("absent_at", BigInteger),
+    Column("ruling", SmallInteger, nullable=False, server_default="0"),
     Column("revision", BigInteger, nullable=False, server_default="0"),
     # worker
     Column("customer_id", Text, unique=True),
     Column("claiming", SmallInteger, nullable=False, server_default="0"),
     Column("applied", Text),
     Column("written_back", Text),
+    Column("ended", Text),
     Column("intent_key", Text),
     Column("intent_params", Text),
     Column("intent_at", BigInteger),
@@ -75,6 +77,12 @@ link_rows = Table(
         sqlite_where=text("parked IS NOT NULL"),
         postgresql_where=text("parked IS NOT NULL"),
     ),
+    Index(
+        "ix_links_deleted",
+        "deleted_at",
+        sqlite_where=text("deleted_at IS NOT NULL"),
+        postgresql_where=text("deleted_at IS NOT NULL"),
+    ),
 )
 
 sightings = Table(
@@ -84,6 +92,7 @@ sightings = Table(
     Column("subject_id", Text, nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("mark", Text),
+    Column("archived", SmallInteger, nullable=False, server_default="0"),
     Index("ix_sightings_subject", "subject_id"),
 )
 

@@ -1,11 +1,13 @@
 """The ASGI application: the webhook's path goes straight to the receiver, all else to Starlette.
 
-``/healthz`` (the process lives), ``/readyz`` (deliveries are taken), ``/metrics``, and
-``/v1/retry`` for the command line, with the token that ``serve`` leaves beside its database; and the API for apps.
+``/healthz`` (the process lives), ``/readyz`` (deliveries are taken), ``/metrics``; for the command line
+``/v1/retry``, ``/v1/undo`` and ``/v1/release``, with the token that ``serve`` leaves beside its database; and the
+API for apps.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -30,6 +32,28 @@ class RetryRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str = ""
 
 
+class UndoRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /v1/undo``: the customers of these deleted users stay."""
+
+    subjects: tuple[str, ...]
+
+
+class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /v1/release``: these removals go on, whatever is subscribed; or all that the breaker holds."""
+
+    subjects: tuple[str, ...] = ()
+    deletions: bool = False
+
+
+Order = TypeVar("Order", RetryRequest, UndoRequest, ReleaseRequest)
+_EXAMPLES: dict[type, str] = {
+    RetryRequest: '{"subjects": ["user_..."]} or {"everything": true}',
+    UndoRequest: '{"subjects": ["user_..."]}',
+    ReleaseRequest: '{"subjects": ["user_..."]} or {"deletions": true}',
+}
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
     """What the local API needs of the node.
@@ -40,9 +64,11 @@ class Desk:
 
     token: str
     obstacles: Callable[[], Sequence[str]]
-    notes: Callable[[], Sequence[str]]
+    notes: Callable[[], Awaitable[Sequence[str]]]
     metrics: Callable[[], Awaitable[bytes]]
     retry: Callable[[RetryRequest], Awaitable[int]]
+    undo: Callable[[UndoRequest], Awaitable[int]]
+    release: Callable[[ReleaseRequest], Awaitable[int]]
 
 
 def build(receiver: ASGIApp, webhook_path: str, desk: Desk, api: Api) -> ASGIApp:
@@ -66,37 +92,42 @@ def local_routes(desk: Desk, api: Api) -> list[Route]:
 
     async def readyz(_: Request) -> Response:
         obstacles = list(desk.obstacles())
-        state = {"ready": not obstacles, "obstacles": obstacles, "notes": list(desk.notes())}
+        state = {"ready": not obstacles, "obstacles": obstacles, "notes": list(await desk.notes())}
         return JSONResponse(state, 503 if obstacles else 200)
 
     async def metrics(_: Request) -> Response:
         return Response(await desk.metrics(), media_type=CONTENT_TYPE)
 
-    async def retry(request: Request) -> Response:
-        if not opens(request.headers.get("authorization"), [desk.token]):
-            return JSONResponse({"error": "the token is missing or wrong"}, 401)
-        try:
-            wanted = await _wanted(request)
-        except (msgspec.DecodeError, BadSubject):
-            return JSONResponse({"error": 'send {"subjects": ["user_..."]} or {"everything": true}'}, 400)
-        return JSONResponse({"retried": await desk.retry(wanted)})
+    def order(kind: type[Order], done: str, carry_out: Callable[[Order], Awaitable[int]]) -> Endpoint:
+        async def answer(request: Request) -> Response:
+            if not opens(request.headers.get("authorization"), [desk.token]):
+                return JSONResponse({"error": "the token is missing or wrong"}, 401)
+            try:
+                wanted = await _wanted(request, kind)
+            except (msgspec.DecodeError, BadSubject):
+                return JSONResponse({"error": f"send {_EXAMPLES[kind]}"}, 400)
+            return JSONResponse({done: await carry_out(wanted)})
+
+        return answer
 
     return [
         Route("/healthz", healthz),
         Route("/readyz", readyz),
         Route("/metrics", metrics),
-        Route("/v1/retry", retry, methods=["POST"]),
+        Route("/v1/retry", order(RetryRequest, "retried", desk.retry), methods=["POST"]),
+        Route("/v1/undo", order(UndoRequest, "undone", desk.undo), methods=["POST"]),
+        Route("/v1/release", order(ReleaseRequest, "released", desk.release), methods=["POST"]),
         *routes(api),
     ]
 
 
-async def _wanted(request: Request) -> RetryRequest:
+async def _wanted(request: Request, kind: type[Order]) -> Order:
     body = b""
     async for part in request.stream():
         body += part
         if len(body) > _LIMIT:
             raise msgspec.DecodeError("too large")
-    wanted = msgspec.json.decode(body, type=RetryRequest)
+    wanted = msgspec.json.decode(body, type=kind)
     for subject in wanted.subjects:
         user_id(subject)
     return wanted

@@ -22,6 +22,12 @@ class Metrics:
             "counterfoil_parked_links", "Links that need a person.", ["reason"], registry=registry
         )
         self._open = Gauge("counterfoil_breaker_open", "1: calls are paused.", ["upstream"], registry=registry)
+        self._held = Gauge(
+            "counterfoil_deletions_held",
+            "1: too many users were deleted within an hour, and nothing is removed.",
+            registry=registry,
+        )
+        self._held_links = Gauge("counterfoil_held_links", "Removals that are held.", registry=registry)
         self._scanned = Gauge(
             "counterfoil_scanned_customers", "Customers met by the scan under way or the last.", registry=registry
         )
@@ -41,13 +47,16 @@ class Metrics:
         self._calls.labels(upstream, operation, outcome).inc()
         self._seconds.labels(upstream).observe(seconds)
 
-    def render(self, backlog: Backlog, breakers: dict[str, bool], scanned: int, now: int) -> bytes:
+    def render(
+        self, backlog: Backlog, breakers: dict[str, bool], scanned: int, held: int | None, now: int
+    ) -> bytes:
         """All figures as text, in Prometheus' format.
 
         Args:
             backlog: what is not settled.
             breakers: whether each upstream's breaker is open.
             scanned: customers met by the scan.
+            held: how many removals the deletion breaker holds; ``None``: it is closed.
             now: milliseconds.
         """
         age = 0.0 if backlog.oldest is None else max(0.0, (now - backlog.oldest) / 1000)
@@ -59,4 +68,6 @@ class Metrics:
         for upstream, is_open in breakers.items():
             self._open.labels(upstream).set(int(is_open))
         self._scanned.set(scanned)
+        self._held.set(int(held is not None))
+        self._held_links.set(held or 0)
         return generate_latest(self._registry)
