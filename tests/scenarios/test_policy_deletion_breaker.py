@@ -76,13 +76,17 @@ async def test_users_who_are_there_in_truth_keep_their_customers(world: World, s
         forged(world, user)
     await world.run(MINUTE)
     assert await held(world) is not None
-    assert world.writes(since=world.time() - MINUTE) == [], "all came at once: not one went before"
+    spared = [user for user in others if world.customers_of(user)]
+    assert len(spared) >= 29 - 10, "at most the limit went before"
+    written = len(world.writes())
     world.sandbox.clerk.change_email(world.time(), users[1], "moved@example.com")
-    await world.run(MINUTE)
+    await world.run(HOUR)
+    assert len(world.writes()) == written
     assert await node.supervisor.release_deletions() == 30
     await world.settle()
-    for user in others:
+    for user in spared:
         assert world.customer_of(user).id == before[user]
+    for user in others:
         link = await world.link(user)
         assert link is not None
         assert link.deletion is Deletion.NONE
@@ -113,11 +117,13 @@ async def test_the_breaker_stays_open_over_a_restart_and_counts_anew_after_its_r
     for user in users[:15]:
         world.sandbox.clerk.delete_user(world.time(), user)
     await world.run(MINUTE)
-    assert removals(world) == 0
+    before = removals(world)
+    assert before <= 10
     node = await world.restart(**TEN)
     await world.run(2 * HOUR)
-    assert (removals(world), await held(world)) == (0, 15)
+    assert (removals(world), await held(world)) == (before, 15 - before)
     await node.supervisor.release_deletions()
+    await world.run(1.0)
     for user in users[15:25]:
         world.sandbox.clerk.delete_user(world.time(), user)
     await world.settle()
@@ -125,7 +131,7 @@ async def test_the_breaker_stays_open_over_a_restart_and_counts_anew_after_its_r
     for user in users[25:]:
         world.sandbox.clerk.delete_user(world.time(), user)
     await world.run(MINUTE)
-    assert await held(world) == 15
+    assert await held(world) == 15, "with the ten of just now they are too many at the first"
 
 
 @scenario
@@ -193,13 +199,16 @@ async def test_a_single_removal_can_be_called_off_while_all_are_held(world: Worl
     for user in users:
         world.sandbox.clerk.delete_user(world.time(), user)
     await world.run(MINUTE)
-    assert await node.supervisor.rule(users[:1], Ruling.UNDO) == 1
-    assert await node.supervisor.rule(users[1:2], Ruling.RELEASE) == 1
+    before = removals(world)
+    assert before <= 10
+    undone, released = users[-1], users[-2]
+    assert await node.supervisor.rule([undone], Ruling.UNDO) == 1
+    assert await node.supervisor.rule([released], Ruling.RELEASE) == 1
     await world.run(MINUTE)
-    assert await held(world) == 14, "to release one is no release of all"
-    assert await node.supervisor.release_deletions() == 15
+    assert (removals(world), await held(world)) == (before, 14 - before), "to release one is no release of all"
+    await node.supervisor.release_deletions()
     await world.settle()
-    assert len(world.customers_of(users[0])) == 1
+    assert len(world.customers_of(undone)) == 1
     assert removals(world) == 14
 
 
@@ -210,10 +219,12 @@ async def test_an_outage_of_clerk_during_the_release_removes_nobody_unread(world
     for user in users:
         forged(world, user)
     await world.run(MINUTE)
+    before = removals(world)
+    assert before <= 10
     world.sandbox.add_outage("clerk", world.time(), world.time() + HOUR)
     await node.supervisor.release_deletions()
     await world.run(HOUR)
-    assert removals(world) == 0
+    assert removals(world) == before
     await world.settle()
-    assert removals(world) == 0
+    assert removals(world) == before
     world.assert_in_step()
