@@ -1,5 +1,7 @@
 """`COUNTERFOIL_ON_DELETION`: archive and keep, whatever crashes, is restored or comes twice."""
 
+from typing import Any
+
 import pytest
 
 from counterfoil.core.link import Deletion, Ended, Link, ParkReason
@@ -7,8 +9,8 @@ from counterfoil.sandbox.faults import Fault, FaultKind
 from counterfoil.sandbox.verdict import Rules
 from tests.harness import DAY, HOUR, MINUTE, World, scenario
 
-ARCHIVE = {"COUNTERFOIL_ON_DELETION": "archive"}
-KEEP = {"COUNTERFOIL_ON_DELETION": "keep"}
+ARCHIVE: dict[str, Any] = {"COUNTERFOIL_ON_DELETION": "archive"}
+KEEP: dict[str, Any] = {"COUNTERFOIL_ON_DELETION": "keep"}
 MARK = "counterfoilArchived"
 ARCHIVED = Rules(archived_key=MARK)
 KEPT = Rules(archived_key=MARK, keep=True)
@@ -139,7 +141,7 @@ async def test_a_backup_from_before_the_deletion_archives_nothing_twice(world: W
 
 @pytest.mark.parametrize("settings", [ARCHIVE, {}], ids=["archive", "delete"])
 @scenario
-async def test_an_emptied_database_leaves_archived_customers_alone(world: World, settings: dict[str, str]) -> None:
+async def test_an_emptied_database_leaves_archived_customers_alone(world: World, settings: dict[str, Any]) -> None:
     """Whatever the policy is by then: neither removed, nor taken for an extra, nor met again each time."""
     node = await world.start(**ARCHIVE)
     user, stays = world.sign_up(), world.sign_up("grace@example.com")
@@ -268,7 +270,7 @@ async def test_a_kept_customer_is_in_step_again_when_its_user_was_not_gone(world
 @pytest.mark.parametrize("settings", [{}, ARCHIVE, KEEP], ids=["delete", "archive", "keep"])
 @scenario
 async def test_a_customer_that_was_moved_to_another_user_goes_with_that_one(
-    world: World, settings: dict[str, str]
+    world: World, settings: dict[str, Any]
 ) -> None:
     """Two accounts of one person: support moves the customer, then deletes the other account."""
     node = await world.start(**settings)

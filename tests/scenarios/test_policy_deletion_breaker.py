@@ -1,5 +1,7 @@
 """Too many deletions at once: all removals are held until a person has looked, and then every user is read."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -8,7 +10,7 @@ from counterfoil.engine.deletions import held_removals
 from counterfoil.sandbox.verdict import Rules
 from tests.harness import HOUR, MINUTE, World, scenario
 
-TEN = {"COUNTERFOIL_DELETION_BREAKER": "10"}
+TEN: dict[str, Any] = {"COUNTERFOIL_DELETION_BREAKER": "10"}
 
 
 async def sign_up(world: World, number: int) -> list[str]:
@@ -65,7 +67,7 @@ async def test_150_deletions_in_a_minute_stop_at_the_breaker_and_go_on_after_its
     ids=["delete", "archive", "grace"],
 )
 @scenario
-async def test_users_who_are_there_in_truth_keep_their_customers(world: World, settings: dict[str, str]) -> None:
+async def test_users_who_are_there_in_truth_keep_their_customers(world: World, settings: dict[str, Any]) -> None:
     """Somebody has the signing secret, and deletes everybody."""
     node = await world.start(**TEN, **settings)
     users = await sign_up(world, 30)
@@ -180,7 +182,7 @@ async def test_deletions_of_users_without_a_customer_count_for_nothing(world: Wo
 )
 @scenario
 async def test_a_breaker_that_is_off_or_has_nothing_to_hold_stays_closed(
-    world: World, settings: dict[str, str]
+    world: World, settings: dict[str, Any]
 ) -> None:
     await world.start(**settings)
     users = await sign_up(world, 20)

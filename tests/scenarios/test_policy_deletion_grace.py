@@ -1,11 +1,13 @@
 """`COUNTERFOIL_DELETION_GRACE`: a removal that waits, and whoever takes it back meanwhile."""
 
+from typing import Any
+
 from counterfoil.core.link import Deletion, Ended, Link, Ruling
 from counterfoil.sandbox.faults import Fault
 from counterfoil.sandbox.verdict import Rules
 from tests.harness import HOUR, MINUTE, World, scenario
 
-WAIT = {"COUNTERFOIL_DELETION_GRACE": "6h"}
+WAIT: dict[str, Any] = {"COUNTERFOIL_DELETION_GRACE": "6h"}
 KEPT = Rules(keep=True)
 
 

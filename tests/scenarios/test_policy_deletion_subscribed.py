@@ -1,5 +1,7 @@
 """`COUNTERFOIL_IF_SUBSCRIBED`: hold for a person, or let what is paid for come to its end."""
 
+from typing import Any
+
 import pytest
 
 from counterfoil.core.link import Ended, Link, ParkReason, Ruling
@@ -7,8 +9,8 @@ from counterfoil.sandbox.faults import Fault, FaultKind
 from counterfoil.sandbox.verdict import Rules
 from tests.harness import HOUR, World, scenario
 
-HOLD = {"COUNTERFOIL_IF_SUBSCRIBED": "hold"}
-CANCEL = {"COUNTERFOIL_IF_SUBSCRIBED": "cancel_at_period_end"}
+HOLD: dict[str, Any] = {"COUNTERFOIL_IF_SUBSCRIBED": "hold"}
+CANCEL: dict[str, Any] = {"COUNTERFOIL_IF_SUBSCRIBED": "cancel_at_period_end"}
 ARCHIVED = Rules(archived_key="counterfoilArchived")
 PERIOD = 5 * 3_600
 
