@@ -26,8 +26,8 @@ wrong ends the command with exit code 3 and one line for each; no value is ever 
 - `counterfoil.toml` uses the names of the third column: `port = 8080`, `intent_ttl = "20h"`.
 - A duration is a number and a unit: `500ms`, `10s`, `15m`, `20h`, `90d`.
 - A name that begins with `COUNTERFOIL_` and is no setting is an error, so that a slip of the pen is noticed.
-- `status`, `show`, `retry` and `db` need no keys: of all settings they use `DATABASE_URL` (or `--database`) and
-  `COUNTERFOIL_SCHEMA` alone.
+- `status`, `show`, `retry`, `undo`, `release` and `db` need no keys: of all settings they use `DATABASE_URL` (or
+  `--database`) and `COUNTERFOIL_SCHEMA` alone.
 
 | name | default | in the TOML | also taken | what it is |
 | --- | --- | --- | --- | --- |

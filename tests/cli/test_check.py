@@ -34,7 +34,8 @@ async def test_all_is_well(tmp_path: Path, sandbox: Sandbox) -> None:
     found = await checked(tmp_path, sandbox)
     assert found.code == 0, found
     assert marks(found) == dict.fromkeys(
-        ("signing secret", "keys", "Clerk", "Stripe", "clock", "environment", "pinned", "database"), "ok"
+        ("signing secret", "keys", "Clerk", "Stripe", "clock", "environment", "pinned", "database", "deletion"),
+        "ok",
     )
     texts = " ".join(each["text"] for each in found.json)
     assert "ins_2sandbox" in texts

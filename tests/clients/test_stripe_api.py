@@ -7,6 +7,7 @@ import pytest
 import stripe
 
 from counterfoil.billing.stripe import is_live
+from counterfoil.core.customer import HIDDEN, Subscription
 from counterfoil.core.link import Fields
 from counterfoil.errors import (
     KeyRefused,
@@ -391,3 +392,60 @@ async def test_a_customer_is_made_with_all_fields_and_its_metadata_cannot_hide_o
     await clients(world).stripe.update(made.customer_id, Fields(metadata={"seat": "2"}), LIVE)
     assert customer.metadata == {"plan": "pro", "seat": "2", "clerkUserId": "user_a", "counterfoil": "key"}
     assert (customer.email, customer.name) == ("a@b.co", "A")
+
+
+@scenario
+async def test_an_archive_is_written_found_and_taken_back_beside_others_keys(world: World) -> None:
+    api, made = clients(world).stripe, customer(world, clerkUserId="user_a", shop="theirs")
+    await api.archive(made, 1_790_000_000_000, LIVE)
+    true = world.sandbox.stripe.customers[made]
+    archived = {"clerkUserId": "user_a", "shop": "theirs", "counterfoilArchived": "2026-09-21T14:13:20Z"}
+    assert true.metadata == archived
+    assert (await api.inspect(made, LIVE)).archived
+    assert (await api.customers(LIVE, 0, None)).customers[0].archived
+    await api.restore(made, LIVE)
+    assert true.metadata == {"clerkUserId": "user_a", "shop": "theirs"}
+    assert not (await api.inspect(made, LIVE)).archived
+
+
+@scenario
+async def test_subscriptions_are_told_with_their_end_and_only_when_asked_for(world: World) -> None:
+    api, made = clients(world).stripe, customer(world)
+    assert (await api.inspect(made, LIVE)).subscriptions is None
+    assert (await api.inspect(made, LIVE, subscriptions=True)).subscriptions == ()
+    name = world.sandbox.stripe.add_subscription(world.time(), made, status="trialing", period=3_600)
+    seen = await api.inspect(made, LIVE, subscriptions=True)
+    end = (int(world.time()) + 3_600) * 1000
+    expected = Subscription(subscription_id=name, status="trialing", period_end=end)
+    assert seen.subscriptions == (expected,)
+    assert seen.attached is None
+    closing, request_id = await api.cancel(name, LIVE, at_once=False)
+    assert (closing.closing, closing.live, request_id[:4]) == (True, True, "req_")
+    over, _ = await api.cancel(name, LIVE, at_once=True)
+    assert not over.live
+    again, _ = await api.cancel(name, LIVE, at_once=True)
+    assert not again.live
+
+
+@scenario
+async def test_more_subscriptions_than_a_customer_shows_are_listed(world: World) -> None:
+    api, made = clients(world).stripe, customer(world)
+    names = {world.sandbox.stripe.add_subscription(world.time(), made) for _ in range(12)}
+    seen = await api.inspect(made, LIVE, subscriptions=True)
+    assert {each.subscription_id for each in seen.subscriptions or ()} == names
+
+
+@scenario
+async def test_a_key_without_permission_hides_subscriptions_and_closes_no_gate(world: World) -> None:
+    api, made = clients(world).stripe, customer(world)
+    name = world.sandbox.stripe.add_subscription(world.time(), made)
+    refused = Fault(kind="error_before", status=403, code="more_permissions_required")
+    world.sandbox.plan_fault(
+        "stripe", "customers.retrieve", refused, when=lambda request: "expand" in request.query
+    )
+    (hidden,) = (await api.inspect(made, LIVE, subscriptions=True)).subscriptions or ()
+    assert (hidden.status, hidden.live) == (HIDDEN, True)
+    world.sandbox.stripe.restrict("subscriptions.update")
+    with pytest.raises(Rejected):
+        await api.cancel(name, LIVE, at_once=False)
+    assert not (await api.inspect(made, LIVE)).gone

@@ -1,5 +1,7 @@
 """`COUNTERFOIL_ON_DELETION`: archive and keep, whatever crashes, is restored or comes twice."""
 
+from typing import Any
+
 import pytest
 
 from counterfoil.core.link import Deletion, Ended, Link, ParkReason
@@ -7,8 +9,8 @@ from counterfoil.sandbox.faults import Fault, FaultKind
 from counterfoil.sandbox.verdict import Rules
 from tests.harness import DAY, HOUR, MINUTE, World, scenario
 
-ARCHIVE = {"COUNTERFOIL_ON_DELETION": "archive"}
-KEEP = {"COUNTERFOIL_ON_DELETION": "keep"}
+ARCHIVE: dict[str, Any] = {"COUNTERFOIL_ON_DELETION": "archive"}
+KEEP: dict[str, Any] = {"COUNTERFOIL_ON_DELETION": "keep"}
 MARK = "counterfoilArchived"
 ARCHIVED = Rules(archived_key=MARK)
 KEPT = Rules(archived_key=MARK, keep=True)
@@ -62,7 +64,7 @@ async def test_what_is_archived_is_not_touched_again_by_replays_walks_restarts_o
     await world.settle()
     for message in world.sandbox.svix.messages():
         world.sandbox.svix.resend(message.id, world.time())
-    await world.run(DAY + HOUR)
+    await world.run(HOUR)
     node = await world.restart(**ARCHIVE)
     assert await node.supervisor.retry([user]) == 1
     await world.settle()
@@ -125,7 +127,7 @@ async def test_a_backup_from_before_the_deletion_archives_nothing_twice(world: W
     node = await world.start(**ARCHIVE)
     user = world.sign_up()
     await world.settle()
-    backup = world.copy_database()
+    backup = await world.copy_database()
     world.sandbox.clerk.delete_user(world.time(), user)
     await world.settle()
     await world.crash(node)
@@ -139,7 +141,7 @@ async def test_a_backup_from_before_the_deletion_archives_nothing_twice(world: W
 
 @pytest.mark.parametrize("settings", [ARCHIVE, {}], ids=["archive", "delete"])
 @scenario
-async def test_an_emptied_database_leaves_archived_customers_alone(world: World, settings: dict[str, str]) -> None:
+async def test_an_emptied_database_leaves_archived_customers_alone(world: World, settings: dict[str, Any]) -> None:
     """Whatever the policy is by then: neither removed, nor taken for an extra, nor met again each time."""
     node = await world.start(**ARCHIVE)
     user, stays = world.sign_up(), world.sign_up("grace@example.com")
@@ -150,11 +152,11 @@ async def test_an_emptied_database_leaves_archived_customers_alone(world: World,
     await world.crash(node)
     await world.put_back(None)
     await world.start(**settings)
-    await world.run(2 * DAY)
+    await world.run(HOUR)
     await world.restart(**settings)
     for message in world.sandbox.svix.messages():
         world.sandbox.svix.resend(message.id, world.time())
-    await world.run(DAY)
+    await world.run(HOUR)
     assert world.customer_of(user).id == archived
     assert len(world.customers_of(stays)) == 1
     assert archivings(world) == 1
@@ -172,7 +174,7 @@ async def test_a_user_who_was_not_gone_gets_the_archived_customer_back_in_step(w
     await absent(world, user)
     assert MARK in world.customer_of(user).metadata
     world.sandbox.clerk.change_email(world.time(), user, "countess@example.com", silent=True)
-    await world.run(DAY + HOUR)
+    await world.run(HOUR)
     assert world.customer_of(user).id == customer
     assert MARK not in world.customer_of(user).metadata
     assert world.customer_of(user).email == "countess@example.com"
@@ -238,7 +240,7 @@ async def test_a_kept_customer_stays_as_it_is_and_the_link_settles(world: World)
     await world.restart(**KEEP)
     for message in world.sandbox.svix.messages():
         world.sandbox.svix.resend(message.id, world.time())
-    await world.run(DAY + HOUR)
+    await world.run(HOUR)
     assert len(world.writes()) == written
     assert world.customer_of(user).metadata == before
     link = await link_of(world, user)
@@ -268,7 +270,7 @@ async def test_a_kept_customer_is_in_step_again_when_its_user_was_not_gone(world
 @pytest.mark.parametrize("settings", [{}, ARCHIVE, KEEP], ids=["delete", "archive", "keep"])
 @scenario
 async def test_a_customer_that_was_moved_to_another_user_goes_with_that_one(
-    world: World, settings: dict[str, str]
+    world: World, settings: dict[str, Any]
 ) -> None:
     """Two accounts of one person: support moves the customer, then deletes the other account."""
     node = await world.start(**settings)
@@ -317,5 +319,5 @@ async def test_a_customer_moved_to_a_user_who_does_not_exist_is_never_removed(wo
     world.sandbox.stripe.edit_customer(world.time(), customer, metadata={"clerkUserId": "user_2typo"})
     world.sandbox.clerk.delete_user(world.time(), user)
     await world.settle()
-    await world.run(3 * DAY)
+    await world.run(DAY + HOUR)
     assert not world.sandbox.stripe.customers[customer].deleted

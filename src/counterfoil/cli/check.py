@@ -65,7 +65,7 @@ def check(
 async def _check(settings: Settings, *, alert: bool) -> list[Finding]:
     transport = AiohttpTransport()
     database = None
-    findings = [_secrets(settings), _modes(settings)]
+    findings = [_secrets(settings), _modes(settings), _deletion(settings)]
     try:
         path = sqlite_path(settings.database_url)
         findings += [_disk(path)] if path is not None else []
@@ -115,6 +115,19 @@ def _modes(settings: Settings) -> Finding:
         )
         return Finding("keys", "warning", text)
     return Finding("keys", "ok", "both are of " + ("live mode" if stripe_live else "test mode"))
+
+
+def _deletion(settings: Settings) -> Finding:
+    """What becomes of deleted users' customers, and what a restricted key needs for it."""
+    chosen = f"customers of deleted users: {settings.on_deletion}; still subscribed: {settings.if_subscribed}"
+    if settings.on_deletion == "keep":
+        return Finding("deletion", "ok", "customers of deleted users are kept")
+    ends = settings.if_subscribed == "cancel_at_period_end"
+    if ends or (settings.on_deletion == "archive" and settings.if_subscribed == "delete"):
+        return Finding("deletion", "ok", f"{chosen} (a restricted Stripe key needs Subscriptions: write)")
+    if settings.if_subscribed == "hold":
+        return Finding("deletion", "ok", f"{chosen} (a restricted Stripe key needs Subscriptions: read)")
+    return Finding("deletion", "ok", chosen)
 
 
 async def _reach(settings: Settings, upstreams: Upstreams) -> list[Finding]:

@@ -65,7 +65,6 @@ def release_deletions(connection: Connection, now: int) -> int:
     environment.put(connection, {HELD_AT: None, RELEASED_AT: str(now)})
     detail = {"links": count}
     journal.append(connection, [Entry(at=now, kind="note", what="deletions are released", detail=detail)])
-    _log.warning("deletions.released", links=count)
     return count
 
 

@@ -110,6 +110,7 @@ class Supervisor:
         """Let held removals go on, each after its user was read; returns how many will be."""
         now = self._context.clock.now()
         count = await self._context.database.write(partial(release_deletions, now=now))
+        _log.warning("deletions.released", links=count)
         self.worker.wake()
         return count
 
