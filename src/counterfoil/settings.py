@@ -5,94 +5,33 @@ Every setting may also be given as ``NAME_FILE``, the path of a file that holds 
 
 import difflib
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import (
-    AfterValidator,
     AliasChoices,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
 from counterfoil.errors import ConfigurationError
+from counterfoil.setting_kinds import Address, Domains, Duration, Function, Key, Mirror, Pair, Rate, Tokens, parts
 
-_UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_DURATION = re.compile(r"(\d{1,9})\s*(ms|s|m|h|d)")
-_DOMAIN = re.compile(r"\.?[^\s.@,*]+(?:\.[^\s.@,*]+)*")
-_FUNCTION = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_FIELDS = ("email", "name", "phone")
 TOML = "counterfoil.toml"
 DOTENV = ".env"
-_TOKEN = re.compile(r"[!-~]{16,}")
-_ADDRESS = re.compile(r"https?://[^\s/@]+(/\S*)?")
 _OF_THE_CLIENT = {"COUNTERFOIL_URL"}
 """Read by `counterfoil.client` in the app's process, which may share our environment."""
 
 
-def _milliseconds(value: object) -> object:
-    """``"20h"`` and the like, in milliseconds."""
-    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("write a duration like 10s, 15m, 20h or 90d")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def _parts(secret: SecretStr) -> list[str]:
-    """Several secrets in one setting, one by one."""
-    return [part.strip() for part in secret.get_secret_value().split(",") if part.strip()]
-
-
-def _domains(text: str) -> str:
-    """``" Acme.com, *.acme.org"`` as ``"acme.com,.acme.org"``."""
-    parts = [part.strip().lower() for part in text.split(",") if part.strip()]
-    parts = [part.removeprefix("*") if part.startswith("*.") else part for part in parts]
-    if not parts or not all(_DOMAIN.fullmatch(part) for part in parts):
-        raise ValueError("write domains with commas between them, like acme.com,*.acme.org")
-    return ",".join(parts)
-
-
-def _pair(text: str) -> str:
-    key, mark, _ = text.partition("=")
-    if not key or not mark:
-        raise ValueError("write a key and a value, like plan=pro")
-    return text
-
-
-def _function(text: str) -> str:
-    if not _FUNCTION.fullmatch(text):
-        raise ValueError("write the function's place as package.module:function")
-    return text
-
-
-def _mirror(text: str) -> str:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts or not set(parts) <= set(_FIELDS):
-        raise ValueError(f"write some of {', '.join(_FIELDS)}, with commas between them")
-    return ",".join(name for name in _FIELDS if name in parts)
-
-
 def _named(*names: str) -> Any:
     return AliasChoices(*names)
-
-
-Duration = Annotated[int, BeforeValidator(_milliseconds)]
-Rate = Annotated[float, Field(gt=0, le=10_000)]
-Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
-Domains = Annotated[str, AfterValidator(_domains)]
-Pair = Annotated[str, AfterValidator(_pair)]
-Function = Annotated[str, AfterValidator(_function)]
-Mirror = Annotated[str, AfterValidator(_mirror)]
 
 
 class Settings(BaseModel):
@@ -268,7 +207,7 @@ class Settings(BaseModel):
         ge=3_600_000,
         description="How long the journal is kept.",
     )
-    api_token: SecretStr | None = Field(
+    api_token: Tokens | None = Field(
         None,
         validation_alias=_named("COUNTERFOIL_API_TOKEN"),
         description=(
@@ -276,7 +215,7 @@ class Settings(BaseModel):
             "several, with commas, during a rotation. Unset: that API is shut."
         ),
     )
-    alert_url: SecretStr | None = Field(
+    alert_url: Address | None = Field(
         None,
         validation_alias=_named("COUNTERFOIL_ALERT_URL"),
         description=(
@@ -296,22 +235,6 @@ class Settings(BaseModel):
         description="debug, info, warning or error.",
     )
 
-    @field_validator("api_token")
-    @classmethod
-    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not all(_TOKEN.fullmatch(token) for token in _parts(value)):
-            raise ValueError(
-                "a token has 16 characters at least, none of them a space; try `openssl rand -hex 24`"
-            )
-        return value
-
-    @field_validator("alert_url")
-    @classmethod
-    def _an_address(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and _ADDRESS.fullmatch(value.get_secret_value()) is None:
-            raise ValueError("write the receiver's whole address: https://...")
-        return value
-
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.mapping is not None and "mirror" in self.model_fields_set:
@@ -322,11 +245,11 @@ class Settings(BaseModel):
 
     def signing_secrets(self) -> list[str]:
         """The signing secrets, one by one."""
-        return _parts(self.clerk_webhook_signing_secret)
+        return parts(self.clerk_webhook_signing_secret)
 
     def api_tokens(self) -> list[str]:
         """The tokens of the API for apps, one by one; none: it is shut."""
-        return _parts(self.api_token) if self.api_token is not None else []
+        return parts(self.api_token) if self.api_token is not None else []
 
 
 def names() -> dict[str, tuple[str, ...]]:

@@ -131,7 +131,7 @@ async def test_show_tells_a_users_story_in_plain_words(standing: Standing) -> No
     told = await standing.run("show", user, "--json")
     assert told.json["link"]["subject_id"] == user
     assert told.json["link"]["customer_id"].startswith("cus_")
-    assert told.json["story"][0]["what"] == "user.created"
+    assert "user.created" in {entry["what"] for entry in told.json["story"]}
     assert "dorothy@" not in json.dumps(told.json["story"])
 
 

@@ -238,6 +238,22 @@ def test_a_sighting_is_kept_once_moved_and_forgotten(connection: Connection) -> 
     assert links.sightings_of(connection, ["user_a", "user_b"]) == {}
 
 
+def test_of_a_customer_seen_twice_in_one_batch_the_later_sight_counts(connection: Connection) -> None:
+    news = [
+        CustomerSeen(subject_id=name, customer_id=customer_id, created=NOW)
+        for name, customer_id in (
+            ("user_a", "cus_1"),
+            ("user_b", "cus_2"),
+            ("user_b", "cus_1"),
+            ("user_b", "cus_2"),
+        )
+    ]
+    assert links.fold_batch(connection, news, SINCE, NOW) == ["user_b"]
+    found = links.sightings_of(connection, ["user_a", "user_b"])
+    assert [each.customer_id for each in found["user_b"]] == ["cus_1", "cus_2"]
+    assert list(found) == ["user_b"]
+
+
 def test_the_links_own_customer_is_no_sighting(connection: Connection) -> None:
     put(connection, Link(subject_id="user_a", revision=1, customer_id="cus_1"))
     seen = CustomerSeen(subject_id="user_a", customer_id="cus_1", created=NOW)

@@ -174,7 +174,7 @@ class Move:
                 connection.execute(_COUNT_ON)
 
         transact(self._target, finish)
-        where = self._target.url.set(password=None, query={}).render_as_string()
+        where = self._target.url.set(drivername="postgresql", password=None, query={}).render_as_string()
         transact(self._source, lambda connection: environment.put(connection, {MOVED_TO: where}))
 
 
