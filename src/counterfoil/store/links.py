@@ -63,23 +63,14 @@ _CHANGE_SHARED = text(
     " WHERE link_rows.subject_id = r.subject_id"
 )
 _DROP = text("DELETE FROM link_rows WHERE subject_id = :subject_id AND customer_id IS NULL AND intent_key IS NULL")
-<<<<<<< HEAD
-_SIGHT = text(
-    "INSERT INTO sightings (customer_id, subject_id, created, mark, archived)"
-    " VALUES (:customer_id, :subject_id, :created, :mark, :archived)"
+_SIGHTING = ("customer_id", "subject_id", "created", "mark", "archived")
+_SIGHT = (
+    f"INSERT INTO sightings ({', '.join(_SIGHTING)}) {{rows}}"
     # A person may have moved the customer to another user since it was sighted, or archived it.
     " ON CONFLICT (customer_id) DO UPDATE SET subject_id = excluded.subject_id, archived = excluded.archived"
     " WHERE sightings.subject_id <> excluded.subject_id OR sightings.archived <> excluded.archived"
-=======
-_SIGHTING = ("customer_id", "subject_id", "created", "mark")
-_SIGHT = (
-    f"INSERT INTO sightings ({', '.join(_SIGHTING)}) {{rows}}"
-    # A person may have moved the customer to another user since it was sighted.
-    " ON CONFLICT (customer_id) DO UPDATE SET subject_id = excluded.subject_id"
-    " WHERE sightings.subject_id <> excluded.subject_id"
->>>>>>> pg
 )
-_SIGHT_HERE = text(_SIGHT.format(rows="VALUES (:customer_id, :subject_id, :created, :mark)"))
+_SIGHT_HERE = text(_SIGHT.format(rows="VALUES (:customer_id, :subject_id, :created, :mark, :archived)"))
 _SIGHT_SHARED = text(
     _SIGHT.format(rows=f"SELECT {', '.join(_SIGHTING)} FROM {recordset(sightings, _SIGHTING)}")  # noqa: S608
     + " RETURNING customer_id"
@@ -178,16 +169,6 @@ def _fold_chunk(connection: Connection, news: Sequence[News], since: int, now: i
     return _fold_rows(connection, before, _heard(connection, before, news), since, now)
 
 
-<<<<<<< HEAD
-def _is_news(connection: Connection, link: Link | None, news: News) -> bool:
-    """Whether there is anything in it: a customer that the link holds, or that was sighted already, is none."""
-    if not isinstance(news, CustomerSeen):
-        return True
-    if link is not None and link.customer_id == news.customer_id:
-        return False
-    seen = {**msgspec.structs.asdict(news), "archived": int(news.archived)}
-    return connection.execute(_SIGHT, seen).rowcount > 0
-=======
 def _heard(connection: Connection, before: Mapping[str, Link], news: Sequence[News]) -> list[News]:
     """``news`` without customers that are none: those that their link holds, and those sighted already."""
     seen = {
@@ -206,12 +187,11 @@ def _heard(connection: Connection, before: Mapping[str, Link], news: Sequence[Ne
 
 def _sight(connection: Connection, seen: Sequence[CustomerSeen]) -> set[str]:
     """Keep the sightings of different customers; returns those that were not known so."""
-    rows = [{name: getattr(each, name) for name in _SIGHTING} for each in seen]
+    rows = [{**{name: getattr(each, name) for name in _SIGHTING}, "archived": int(each.archived)} for each in seen]
     if _here(connection):
         return {row["customer_id"] for row in rows if connection.execute(_SIGHT_HERE, row).rowcount > 0}
     records = to_records(_SIGHTING, [tuple(row.values()) for row in rows])
     return {row[0] for row in connection.execute(_SIGHT_SHARED, {"rows": records})}
->>>>>>> pg
 
 
 def _fold_rows(
