@@ -140,6 +140,7 @@ def _started(folder: Path, settings: tuple[str, ...]) -> Iterator[URL]:
             [sys.executable, "-c", _KEEPER, str(folder), "" if user is None else str(user), *command],
             stdin=subprocess.PIPE,
             stderr=log,
+            start_new_session=True,  # a signal to our group is for us: the keeper sees that we are gone
         )
     admin = URL.create("postgresql", username="postgres", database="postgres", query={"host": str(folder)})
     try:
