@@ -157,7 +157,7 @@ async def test_the_demo_leaves_nothing_of_its_own_and_touches_nothing_else(
     assert rows == [("user_parked1", "foreign")]
 
 
-def test_the_demo_takes_no_file(tmp_path: Path) -> None:
-    found = command(tmp_path, "demo", "--exit", "--database", f"sqlite:///{tmp_path / 'x.db'}")
+async def test_the_demo_takes_no_file(tmp_path: Path) -> None:
+    found = await process(tmp_path, "demo", "--exit", "--database", f"sqlite:///{tmp_path / 'x.db'}")
     assert found.code == 3
     assert list(tmp_path.iterdir()) == []

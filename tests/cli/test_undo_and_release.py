@@ -17,7 +17,7 @@ from tests.cli.support import beside, command, pinned, until
 from tests.cli.test_serve import Standing, standing_in
 from tests.store.support import put
 
-DELETED = "SELECT dirty_at IS NULL AND deleted_at IS NOT NULL FROM links WHERE subject_id = ?"
+DELETED = "SELECT dirty_at IS NULL AND deleted_at IS NOT NULL FROM link_rows WHERE subject_id = ?"
 HERE: dict[str, Any] = {
     "customer_id": "cus_1",
     "revision": 1,
@@ -113,9 +113,7 @@ def test_the_count_of_recent_deletions_uses_its_index(tmp_path: Path) -> None:
 
         def job(connection: Connection) -> str:
             assert not are_held(connection, 10, 1_790_000_000_000)
-            plan = (
-                "EXPLAIN QUERY PLAN SELECT 1 FROM links WHERE deleted_at > 5 AND customer_id IS NOT NULL LIMIT 3"
-            )
+            plan = "EXPLAIN QUERY PLAN SELECT 1 FROM link_rows WHERE deleted_at > 5 AND customer_id IS NOT NULL LIMIT 3"
             return str(connection.execute(text(plan)).all())
 
         told = await database.read(job)
@@ -142,7 +140,7 @@ async def test_a_running_serve_is_asked(tmp_path: Path) -> None:
         assert (await beside(tmp_path, "undo", kept)).out == "the customer stays\n"
         assert (await beside(tmp_path, "release", gone)).out == "the removal goes on\n"
         await until(lambda: standing.asks(DELETED, gone))
-        await until(lambda: standing.asks("SELECT parked IS NULL FROM links WHERE subject_id = ?", kept))
+        await until(lambda: standing.asks("SELECT parked IS NULL FROM link_rows WHERE subject_id = ?", kept))
         owners = {each.metadata.get("clerkUserId") for each in standing.sandbox.stripe.live_customers()}
         assert owners == {kept}
         none = await beside(tmp_path, "release", "deletions", "--json")

@@ -45,40 +45,44 @@ def fold_news(link: Link | None, news: News, since: int, now: int) -> Link | Non
     if link is None and isinstance(news, UserAbsent | Ruled):
         return None
     base = link if link is not None else Link(subject_id=news.subject_id)
-    alive = base.deletion is not Deletion.SIGNED
-    match news:
-        case UserEvent():
-            new = _fold_event(base, news, since, now)
-        case UserRead():
-            new = _fold_read(base, news, since, now)
-        case UserDeleted():
-            new = _fold_deletion(base, news, now)
-        case UserAbsent():
-            if never_used(base) and news.at_revision == base.revision:
-                return None
-            new = _fold_absence(base, news, now)
-        case Unconfirmed():
-            new = base if base.deletion else _doubt(base, Doubt.READ, now)
-        case Asked():
-            want = news.want and alive
-            asked = _replace(
-                base, wanted=base.wanted or want, asked=base.asked or want, revision=base.revision + 1
-            )
-            # Whoever asks about a parked link has mended something, and its news may have been lost.
-            mended = base.parked not in {None, ParkReason.OBSERVED} and base.deletion is Deletion.NONE
-            new = _doubt(asked, Doubt.READ, now) if mended else asked
-        case Ruled():
-            gone = base.deletion is not Deletion.NONE
-            new = _replace(base, ruling=news.ruling, revision=base.revision + 1) if gone else base
-        case CustomerSeen():
-            # An archived customer tells of a user who is gone, if of anybody.
-            ours = alive and not news.archived and (news.mark is not None or news.created >= since)
-            new = _replace(base, wanted=base.wanted or ours, sighted=True, revision=base.revision + 1)
-        case _ as never:
-            assert_never(never)
+    if isinstance(news, UserAbsent) and never_used(base) and news.at_revision == base.revision:
+        return None
+    new = _fold(base, news, since, now)
     if link is not None and new == link:
         return link
     return _schedule(link, new, news, now)
+
+
+def _fold(link: Link, news: News, since: int, now: int) -> Link:
+    alive = link.deletion is not Deletion.SIGNED
+    match news:
+        case UserEvent():
+            return _fold_event(link, news, since, now)
+        case UserRead():
+            return _fold_read(link, news, since, now)
+        case UserDeleted():
+            return _fold_deletion(link, news, now)
+        case UserAbsent():
+            return _fold_absence(link, news, now)
+        case Unconfirmed():
+            return link if link.deletion else _doubt(link, Doubt.READ, now)
+        case Asked():
+            want = news.want and alive
+            asked = _replace(
+                link, wanted=link.wanted or want, asked=link.asked or want, revision=link.revision + 1
+            )
+            # Whoever asks about a parked link has mended something, and its news may have been lost.
+            mended = link.parked not in {None, ParkReason.OBSERVED} and link.deletion is Deletion.NONE
+            return _doubt(asked, Doubt.READ, now) if mended else asked
+        case Ruled():
+            gone = link.deletion is not Deletion.NONE
+            return _replace(link, ruling=news.ruling, revision=link.revision + 1) if gone else link
+        case CustomerSeen():
+            # An archived customer tells of a user who is gone, if of anybody.
+            ours = alive and not news.archived and (news.mark is not None or news.created >= since)
+            return _replace(link, wanted=link.wanted or ours, sighted=True, revision=link.revision + 1)
+        case _ as never:
+            assert_never(never)
 
 
 def never_used(link: Link) -> bool:

@@ -121,21 +121,7 @@ class _Left:
 
 def judge(clerk: ClerkState, stripe: StripeState, rules: Rules) -> Verdict:
     """Compare the two sides."""
-    owned: dict[str, list[Customer]] = {}
-    left = _Left()
-    customers = 0
-    for customer in stripe.live_customers():
-        customers += 1
-        owner = customer.metadata.get(rules.metadata_key)
-        if owner is None:
-            continue
-        marked = rules.archived_key is not None and rules.archived_key in customer.metadata
-        if owner in clerk.users:
-            owned.setdefault(owner, []).append(customer)
-            if marked:
-                left.wrong_archives.append(customer.id)
-        else:
-            left.add(customer, stripe, rules, marked=marked)
+    owned, left, customers = _sorted(clerk, stripe, rules)
     missing: list[str] = []
     unwanted: list[str] = []
     wrong_links: list[str] = []
@@ -171,6 +157,28 @@ def judge(clerk: ClerkState, stripe: StripeState, rules: Rules) -> Verdict:
         wrong_fields=tuple(wrong_fields),
         late=stripe.late_creations(),
     )
+
+
+def _sorted(
+    clerk: ClerkState, stripe: StripeState, rules: Rules
+) -> tuple[dict[str, list[Customer]], _Left, int]:
+    """The customers of each user who is there, what is left of the others, and the number of all."""
+    owned: dict[str, list[Customer]] = {}
+    left = _Left()
+    customers = 0
+    for customer in stripe.live_customers():
+        customers += 1
+        owner = customer.metadata.get(rules.metadata_key)
+        if owner is None:
+            continue
+        marked = rules.archived_key is not None and rules.archived_key in customer.metadata
+        if owner in clerk.users:
+            owned.setdefault(owner, []).append(customer)
+            if marked:
+                left.wrong_archives.append(customer.id)
+        else:
+            left.add(customer, stripe, rules, marked=marked)
+    return owned, left, customers
 
 
 def _linked(user: User, customer: Customer, rules: Rules) -> bool:
