@@ -67,8 +67,9 @@ class SqliteDatabase:
         self._committer.shutdown()
 
     def _roll_back(self) -> None:
-        """Going back to its pool does it, after a commit that failed too."""
         if self._connection is not None:
+            # The driver's own: for SQLAlchemy a transaction is over even where its commit has failed.
+            self._connection.connection.rollback()
             self._connection.close()
             self._connection = None
 
