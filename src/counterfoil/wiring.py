@@ -33,8 +33,9 @@ from counterfoil.errors import DatabaseUnavailable, ServerFailed, Unreachable
 from counterfoil.own_code import load_function
 from counterfoil.settings import Settings
 from counterfoil.store import environment, figures
-from counterfoil.store.database import Database, ThreadDatabase
+from counterfoil.store.database import Database
 from counterfoil.store.move import refuse_moved
+from counterfoil.store.opening import open_database
 from counterfoil.store.upgrade import upgrade
 from counterfoil.upstream.gate import Gate, Observer
 from counterfoil.web import app
@@ -274,7 +275,7 @@ def _desk(
 @asynccontextmanager
 async def real_world(settings: Settings) -> AsyncIterator[Outside]:
     """The real database, clock and network; the schema is brought up to date first."""
-    database = ThreadDatabase(settings.database_url, settings.database_schema)
+    database = open_database(settings.database_url, settings.database_schema)
     transport = AiohttpTransport()
     try:
         await database.write(upgrade)

@@ -9,11 +9,12 @@ import pytest
 from sqlalchemy import Connection, text
 
 from counterfoil.errors import ConfigurationError, DatabaseUnavailable
-from counterfoil.store.database import Database, InlineDatabase, ThreadDatabase
+from counterfoil.store.database import Database, InlineDatabase
 from counterfoil.store.engine import connect
+from counterfoil.store.opening import open_database
 from tests.databases import looking
 
-KINDS: dict[str, Callable[[str], Database]] = {"inline": InlineDatabase, "thread": ThreadDatabase}
+KINDS: dict[str, Callable[[str], Database]] = {"inline": InlineDatabase, "serving": open_database}
 
 
 def add(number: int) -> Callable[[Connection], int]:
@@ -71,7 +72,7 @@ async def test_a_read_sees_what_was_committed_before_it(database: Database) -> N
 
 
 async def test_a_read_is_of_one_moment(migrated_url: str) -> None:
-    database, other = ThreadDatabase(migrated_url), ThreadDatabase(migrated_url)
+    database, other = open_database(migrated_url), open_database(migrated_url)
     await database.write(make_table)
     looked, written = threading.Event(), threading.Event()
 
@@ -115,7 +116,7 @@ async def test_the_drivers_sentence_is_told_and_no_value(database: Database) -> 
 
 
 async def test_what_was_handed_in_is_finished_and_then_nothing_more_is_taken(migrated_url: str) -> None:
-    database = ThreadDatabase(migrated_url)
+    database = open_database(migrated_url)
     await database.write(make_table)
     waiting = [asyncio.create_task(database.write(add(number), urgent=number < 9)) for number in range(50)]
     await asyncio.sleep(0)
@@ -129,7 +130,7 @@ async def test_what_was_handed_in_is_finished_and_then_nothing_more_is_taken(mig
 
 
 async def test_a_writer_that_is_cancelled_does_not_disturb_the_others(migrated_url: str) -> None:
-    database = ThreadDatabase(migrated_url)
+    database = open_database(migrated_url)
     await database.write(make_table)
     tasks = [asyncio.create_task(database.write(add(number))) for number in range(10)]
     await asyncio.sleep(0)
@@ -141,7 +142,7 @@ async def test_a_writer_that_is_cancelled_does_not_disturb_the_others(migrated_u
 
 
 async def test_writers_of_two_nodes_do_not_disturb_each_other(migrated_url: str) -> None:
-    one, other = ThreadDatabase(migrated_url), ThreadDatabase(migrated_url)
+    one, other = open_database(migrated_url), open_database(migrated_url)
     await one.write(make_table)
     results = await asyncio.gather(*[(one, other)[number % 2].write(add(number)) for number in range(60)])
     assert results == list(range(60))

@@ -14,7 +14,7 @@ from counterfoil.core.link import Link
 from counterfoil.core.news import News
 from counterfoil.errors import ConfigurationError, DatabaseUnavailable
 from counterfoil.store import links
-from counterfoil.store.database import Database, InlineDatabase, ThreadDatabase
+from counterfoil.store.database import Database, InlineDatabase, PostgresqlDatabase
 from counterfoil.store.engine import connect, transact
 from counterfoil.store.server import look
 from counterfoil.store.upgrade import needed, remove, upgrade, versions
@@ -59,7 +59,7 @@ def database_of(url: str) -> str:
 async def test_a_write_is_durable_whatever_the_servers_default(postgresql: Server, migrated_url: str) -> None:
     for given, kept in (("off", "on"), ("on", "on"), ("local", "local"), ("remote_apply", "remote_apply")):
         postgresql.execute(f"ALTER DATABASE {database_of(migrated_url)} SET synchronous_commit = {given}")
-        database = ThreadDatabase(migrated_url)
+        database = PostgresqlDatabase(migrated_url)
         for urgent in (False, True):
             assert await database.write(settings("synchronous_commit"), urgent=urgent) == [kept]
         server = await database.read(look)
@@ -216,7 +216,7 @@ async def test_two_transactions_that_wait_for_each_other_both_succeed(migrated_u
 
 
 async def test_a_delivery_does_not_wait_behind_the_workers(migrated_url: str) -> None:
-    database = ThreadDatabase(migrated_url)
+    database = PostgresqlDatabase(migrated_url)
     await database.write(make_table)
     free = threading.Event()
     held = [asyncio.create_task(database.write(lambda _: free.wait(10))) for _ in range(20)]
@@ -318,7 +318,7 @@ async def test_two_schemas_of_one_database_know_nothing_of_each_other(url: str) 
 
 
 async def test_nodes_that_start_together_migrate_one_after_the_other(url: str) -> None:
-    databases = [ThreadDatabase(url) for _ in range(4)]
+    databases = [PostgresqlDatabase(url) for _ in range(4)]
     await asyncio.gather(*[database.write(upgrade) for database in databases])
     assert await databases[0].read(versions) == (needed(), needed())
     for database in databases:

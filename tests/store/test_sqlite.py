@@ -1,8 +1,9 @@
 """What only SQLite has: one writer whose fsync serves many, a file, and its settings."""
 
 import asyncio
-import threading
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from sqlalchemy import Connection, event, text
 from counterfoil.core.link import Lane, Link
 from counterfoil.errors import DatabaseUnavailable
 from counterfoil.store import links
-from counterfoil.store.database import Database, InlineDatabase, ThreadDatabase
+from counterfoil.store.database import Database, InlineDatabase
 from counterfoil.store.engine import connect
+from counterfoil.store.sqlite_database import SqliteDatabase
 from tests.databases import migrate
 from tests.store.support import LEASE_END, NOW, put
 from tests.store.test_database import KINDS, add, make_table, numbers, on_disk
@@ -35,24 +37,44 @@ def connection(url: str) -> Iterator[Connection]:
 
 
 async def test_writers_that_wait_together_share_one_commit(url: str) -> None:
-    database = ThreadDatabase(url)
+    database = SqliteDatabase(url)
     await database.write(make_table)
     commits: list[int] = []
-    event.listen(database._writer._engine, "commit", lambda _: commits.append(1))
-    busy, free = threading.Event(), threading.Event()
-
-    def hold(_: Connection) -> None:
-        busy.set()
-        assert free.wait(10)
-
-    first = asyncio.create_task(database.write(hold))
-    await asyncio.to_thread(busy.wait, 10)
-    rest = [asyncio.create_task(database.write(add(number), urgent=number < 50)) for number in range(400)]
-    await asyncio.sleep(0)
-    free.set()
-    await asyncio.gather(first, *rest)
+    event.listen(database._engine, "commit", lambda _: commits.append(1))
+    first = asyncio.create_task(database.write(add(1_000)))
+    while not commits:  # its commit is under way, or over
+        await asyncio.sleep(0)
+    await asyncio.gather(first, *[database.write(add(number), urgent=number < 50) for number in range(400)])
     assert len(commits) == 2
-    assert on_disk(url) == list(range(400))
+    assert on_disk(url) == [*range(400), 1_000]
+    await database.close()
+
+
+async def test_a_lock_that_somebody_else_holds_is_waited_for_without_holding_up_the_loop(url: str) -> None:
+    database = SqliteDatabase(url)
+    await database.write(make_table)
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writing = asyncio.create_task(database.write(add(1)))
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+            assert not writing.done()
+        other.execute("COMMIT")
+    assert await writing == 1
+    assert on_disk(url) == [1]
+    await database.close()
+
+
+async def test_a_commit_that_fails_is_told_and_the_next_one_is_tried(url: str) -> None:
+    database = SqliteDatabase(url)
+    await database.write(make_table)
+    await database.write(lambda connection: connection.execute(text("CREATE TABLE a (id INTEGER PRIMARY KEY)")))
+    deferred = "CREATE TABLE b (a INTEGER REFERENCES a (id) DEFERRABLE INITIALLY DEFERRED)"
+    await database.write(lambda connection: connection.execute(text(deferred)))
+    with pytest.raises(DatabaseUnavailable, match="FOREIGN KEY"):
+        await database.write(lambda connection: connection.execute(text("INSERT INTO b VALUES (7)")))
+    assert await database.write(add(1)) == 1
+    assert on_disk(url) == [1]
     await database.close()
 
 
@@ -80,7 +102,7 @@ async def test_a_folder_that_is_not_there_makes_the_database_unavailable(tmp_pat
 
 
 async def test_a_database_that_comes_back_is_used_again(tmp_path: Path) -> None:
-    database = ThreadDatabase(f"sqlite:///{tmp_path / 'later' / 'x.db'}")
+    database = SqliteDatabase(f"sqlite:///{tmp_path / 'later' / 'x.db'}")
     with pytest.raises(DatabaseUnavailable):
         await database.write(make_table)
     (tmp_path / "later").mkdir()

@@ -1,10 +1,9 @@
 """Who runs the store's functions, and when they commit.
 
-`ThreadDatabase` is what serves. On SQLite one writer thread commits all waiting work as one transaction, so
-that one fsync serves many, and one reader thread works beside it. PostgreSQL has many writers and gathers
-their commits itself: there each job is a transaction of its own, on a few connections, and one connection is
-kept for the work that somebody waits for. `InlineDatabase` runs each job where it is called: for a command
-that runs alone, and for a simulation that must replay.
+`SqliteDatabase` (in a module of its own) and `PostgresqlDatabase` are what serves. PostgreSQL has many
+writers and gathers their commits itself: each job is a transaction of its own, on a few connections, and one
+connection is kept for the work that somebody waits for. `InlineDatabase` runs each job where it is called:
+for a command that runs alone, and for a simulation that must replay.
 """
 
 import asyncio
@@ -15,12 +14,10 @@ from typing import Any, Protocol
 from sqlalchemy import Engine
 
 from counterfoil.errors import DatabaseUnavailable
-from counterfoil.store.engine import SCHEMA, Job, T, connect, parse, transact
+from counterfoil.store.engine import SCHEMA, Job, T, connect, transact
 
-_BATCH = 1_000
-"""SQLite: jobs in one transaction at most."""
 _WRITERS = 3
-"""PostgreSQL: connections for writing, beside the urgent one."""
+"""Connections to PostgreSQL for writing, beside the urgent one."""
 
 
 class Database(Protocol):
@@ -62,7 +59,7 @@ class InlineDatabase:
         self._engine.dispose()
 
 
-class _Waiting:
+class Waiting:
     """A job on its way, and the future of whoever waits for it."""
 
     __slots__ = ("error", "future", "job", "loop", "result")
@@ -83,19 +80,15 @@ class _Waiting:
             self.future.set_result(self.result)
 
 
-class ThreadDatabase:
+class PostgresqlDatabase:
     """Jobs on threads of their own, so that the event loop goes on meanwhile."""
 
     def __init__(self, url: str, schema: str = SCHEMA) -> None:
-        if parse(url).get_backend_name() == "sqlite":
-            self._writer = _Lane("database-writer", connect(url), batch=_BATCH)
-            self._urgent = self._writer
-        else:
-            # Work in one transaction would hold row locks for each other, in no order: a deadlock with the
-            # next node's. Each by itself, and whoever locks several rows locks them in their order.
-            self._writer = _Lane("database-writer", connect(url, schema, _WRITERS), threads=_WRITERS)
-            self._urgent = _Lane("database-urgent", connect(url, schema))
-        self._reader = _Lane("database-reader", connect(url, schema).execution_options(read_only=True))
+        # Work in one transaction would hold row locks for each other, in no order: a deadlock with the
+        # next node's. Each by itself, and whoever locks several rows locks them in their order.
+        self._writer = Lane("database-writer", connect(url, schema, _WRITERS), threads=_WRITERS)
+        self._urgent = Lane("database-urgent", connect(url, schema))
+        self._reader = Lane("database-reader", connect(url, schema).execution_options(read_only=True))
 
     async def write(self, job: Job[T], *, urgent: bool = False) -> T:
         return await (self._urgent if urgent else self._writer).run(job)
@@ -108,13 +101,12 @@ class ThreadDatabase:
             await lane.close()
 
 
-class _Lane:
-    """Threads that take jobs from one queue, ``batch`` of them in one transaction at most."""
+class Lane:
+    """Threads that take jobs from one queue, each in a transaction of its own."""
 
-    def __init__(self, name: str, engine: Engine, *, threads: int = 1, batch: int = 1) -> None:
+    def __init__(self, name: str, engine: Engine, *, threads: int = 1) -> None:
         self._engine = engine
-        self._batch = batch
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for _ in range(threads)]
         self._closed = False
         for thread in self._threads:
@@ -123,7 +115,7 @@ class _Lane:
     async def run(self, job: Job[T]) -> T:
         if self._closed:
             raise DatabaseUnavailable("the database is closed")
-        waiting = _Waiting(job, asyncio.get_running_loop())
+        waiting = Waiting(job, asyncio.get_running_loop())
         self._queue.put(waiting)
         result: T = await waiting.future
         return result
@@ -138,44 +130,10 @@ class _Lane:
             self._engine.dispose()
 
     def _work(self) -> None:
-        open_ = True
-        while open_:
-            batch: list[_Waiting] = []
-            item = self._queue.get()
-            while item is not None:
-                batch.append(item)
-                if len(batch) >= self._batch or self._queue.empty():
-                    break
-                item = self._queue.get()
-            open_ = item is not None
-            if batch:
-                self._run_batch(batch)
-                _tell_all(batch)
-
-    def _run_batch(self, batch: list[_Waiting]) -> None:
-        """All jobs in one transaction; if one fails, each by itself, so that it spoils only its own."""
-        try:
-            results = transact(self._engine, lambda connection: [each.job(connection) for each in batch])
-        except Exception as error:
-            if len(batch) == 1:
-                batch[0].error = error
-                return
-            for waiting in batch:
-                self._run_batch([waiting])
-        else:
-            for waiting, result in zip(batch, results, strict=True):
-                waiting.result = result
-
-
-def _tell_all(batch: list[_Waiting]) -> None:
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
-    for waiting in batch:
-        by_loop.setdefault(waiting.loop, []).append(waiting)
-    for loop, told in by_loop.items():
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(_tell, told)
-
-
-def _tell(batch: list[_Waiting]) -> None:
-    for waiting in batch:
-        waiting.tell()
+        while (waiting := self._queue.get()) is not None:
+            try:
+                waiting.result = transact(self._engine, waiting.job)
+            except Exception as error:
+                waiting.error = error
+            if not waiting.loop.is_closed():
+                waiting.loop.call_soon_threadsafe(waiting.tell)

@@ -68,13 +68,14 @@ def parse(url: str) -> URL:
     return parsed.set(drivername=_DRIVERS[name])
 
 
-def connect(url: str, schema: str = SCHEMA, connections: int = 1) -> Engine:
+def connect(url: str, schema: str = SCHEMA, connections: int = 1, patience: float = 5.0) -> Engine:
     """An engine for ``DATABASE_URL``; nothing is connected yet.
 
     Args:
         url: the database.
         schema: PostgreSQL: where our tables are.
         connections: PostgreSQL: how many transactions it runs at once at most.
+        patience: SQLite: seconds for which the driver waits for a lock that somebody else holds.
 
     Raises:
         ConfigurationError: the URL or the schema's name is none, or the driver is not installed.
@@ -82,7 +83,7 @@ def connect(url: str, schema: str = SCHEMA, connections: int = 1) -> Engine:
     parsed = parse(url)
     if parsed.get_backend_name() == "sqlite":
         engine = create_engine(
-            parsed, poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 5}
+            parsed, poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": patience}
         )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -160,7 +161,7 @@ def transact(engine: Engine, job: Job[T]) -> T:
             first_loss = error.connection_invalidated and not committing and not lost
             lost = lost or first_loss
             if not (asked or first_loss) or tries >= _TRIES:
-                raise _unavailable(error) from error
+                raise unavailable(error) from error
             if asked:
                 time.sleep(random.uniform(0.001, 0.01) * tries)
 
@@ -173,7 +174,7 @@ def _check_whole(connection: Connection) -> None:
             raise DatabaseUnavailable("a statement failed, and its transaction with it")
 
 
-def _unavailable(error: DBAPIError) -> DatabaseUnavailable:
+def unavailable(error: DBAPIError) -> DatabaseUnavailable:
     # The driver's sentence only: parameters, and the details that PostgreSQL adds, may hold personal data.
     said = getattr(getattr(error.orig, "diag", None), "message_primary", None) or str(error.orig)
     return DatabaseUnavailable(f"the database cannot be used: {(said.splitlines() or [''])[0][:200]}")

@@ -6,13 +6,13 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy import Connection, text
 
-from counterfoil.store.rows import placeholders
+from counterfoil.store.rows import write_batch
 
 _encode = msgspec.json.Encoder().encode
 Kind = Literal["news", "decision", "call", "result", "note", "unreadable"]
 
 _COLUMNS = "at, subject_id, kind, what, detail, request_id, ms, body"
-_INSERT_HERE = f"INSERT INTO journal ({_COLUMNS}) VALUES ({placeholders(8)})"  # noqa: S608
+_INSERT_HERE = f"INSERT INTO journal ({_COLUMNS}) VALUES {{rows}}"  # noqa: S608
 # PostgreSQL takes the entries as they are encoded: JSON, with bytes in base64.
 _INSERT_SHARED = text(
     f"INSERT INTO journal ({_COLUMNS})"  # noqa: S608
@@ -65,7 +65,7 @@ def append(connection: Connection, entries: Sequence[Entry]) -> None:
         )
         for entry in entries
     ]
-    connection.exec_driver_sql(_INSERT_HERE, rows)
+    write_batch(connection, _INSERT_HERE, rows)
 
 
 def story(connection: Connection, subject_id: str, limit: int = 500) -> list[Entry]:

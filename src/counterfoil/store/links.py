@@ -20,12 +20,12 @@ from counterfoil.store.rows import (
     COLUMN_LIST,
     INTAKE_COLUMNS,
     WORKER_COLUMNS,
-    placeholders,
     recordset,
     to_intake_row,
     to_link,
     to_records,
     to_row,
+    write_batch,
 )
 from counterfoil.store.schema import link_rows, sightings
 
@@ -49,7 +49,7 @@ _SELECT_LOCKED = text(
 _INTAKE_LIST = ", ".join(INTAKE_COLUMNS)
 _EXCLUDED = ", ".join(f"{name} = excluded.{name}" for name in INTAKE_COLUMNS[1:])
 _FOLD_HERE = (
-    f"INSERT INTO link_rows ({_INTAKE_LIST}) VALUES ({placeholders(len(INTAKE_COLUMNS))})"  # noqa: S608
+    f"INSERT INTO link_rows ({_INTAKE_LIST}) VALUES {{rows}}"  # noqa: S608
     f" ON CONFLICT (subject_id) DO UPDATE SET {_EXCLUDED}"
 )
 _RECORDS = recordset(link_rows, INTAKE_COLUMNS)
@@ -225,8 +225,7 @@ def _lock(connection: Connection, ids: Collection[str]) -> dict[str, Link]:
 def _write(connection: Connection, before: Collection[str], links: Mapping[str, Link]) -> set[str]:
     """Write intake's columns of ``links``; returns those that another node has made since we looked."""
     if _here(connection):
-        if links:
-            connection.exec_driver_sql(_FOLD_HERE, [to_intake_row(link) for link in links.values()])
+        write_batch(connection, _FOLD_HERE, [to_intake_row(link) for link in links.values()])
         return set()
     new = [links[key] for key in sorted(links) if key not in before]
     known = [links[key] for key in links if key in before]

@@ -1,10 +1,12 @@
 """Links to rows and back."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from itertools import chain
 from typing import Any
 
 import msgspec
-from sqlalchemy import Table
+from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql
 
 from counterfoil.core.link import Address, Deletion, Doubt, Ended, Fields, Lane, Link, ParkReason, Ruling
@@ -13,6 +15,8 @@ COLUMNS = Link.__struct_fields__
 COLUMN_LIST = ", ".join(COLUMNS)
 WORKER_COLUMNS = COLUMNS[COLUMNS.index("customer_id") : COLUMNS.index("due_at")]
 INTAKE_COLUMNS = (*COLUMNS[: COLUMNS.index("customer_id")], "due_at", "dirty_at", "lane")
+_SIZES = (64, 16, 4, 1)
+"""Rows of one statement: a few sizes, so that the driver knows each statement already."""
 _POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 _encoder = msgspec.json.Encoder()
 _decode_fields = msgspec.json.Decoder(Fields).decode
@@ -88,11 +92,25 @@ def to_link(row: Sequence[Any]) -> Link:
     )
 
 
-def placeholders(columns: int) -> str:
-    """SQLite's own, for a statement that goes to the driver directly: batches do, for SQLAlchemy's handling of
-    named parameters costs more than SQLite's work on the row.
+def write_batch(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    """SQLite: carry out ``statement``, whose ``{rows}`` are many rows at once; all of the same length.
+
+    Straight to the driver, for SQLAlchemy's handling of named parameters costs more than SQLite's work on the
+    row. And not row by row: the driver gives the interpreter away and takes it back for each statement, and
+    whoever else wants it makes that slow.
     """
-    return ", ".join("?" * columns)
+    start = 0
+    for size in _SIZES:
+        while len(rows) - start >= size:
+            values = tuple(chain.from_iterable(rows[start : start + size]))
+            connection.exec_driver_sql(_of_many(statement, len(rows[0]), size), values)
+            start += size
+
+
+@cache
+def _of_many(statement: str, columns: int, size: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return statement.format(rows=", ".join([row] * size))
 
 
 def recordset(table: Table, names: Iterable[str]) -> str:

@@ -1,0 +1,110 @@
+"""What serves on SQLite: jobs run on the event loop's own thread, only their commit has one to itself.
+
+A job is a few statements on pages that are in memory: microseconds. What takes long is the fsync, and that
+needs no interpreter. With a thread for the jobs as well, both threads waited for each other's turn at the
+interpreter, twice for every row ([decision 0014](docs/decisions/0014-sqlite-on-the-loop.md)).
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import Connection, RootTransaction
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from counterfoil.errors import DatabaseUnavailable
+from counterfoil.store.database import Lane, Waiting
+from counterfoil.store.engine import Job, T, connect, unavailable
+
+_BATCH = 1_000
+"""Jobs in one transaction at most."""
+_LOCKED = 5.0
+"""Seconds for which another process may hold the file."""
+_LOOK_AGAIN = 0.01
+
+
+class SqliteDatabase:
+    """All writes that wait share one transaction, so one fsync; reads have a thread and a connection of their own.
+
+    Belongs to one event loop.
+    """
+
+    def __init__(self, url: str) -> None:
+        # A lock that somebody else holds is waited for here, not in the driver: that would hold up the loop.
+        self._engine = connect(url, patience=0.0)
+        self._reader = Lane("database-reader", connect(url).execution_options(read_only=True))
+        self._committer = ThreadPoolExecutor(1, "database-commit")
+        self._connection: Connection | None = None
+        self._waiting: list[Waiting] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def write(self, job: Job[T], *, urgent: bool = False) -> T:
+        """See `Database.write`; all that waits goes into the next transaction, urgent or not."""
+        if self._closed:
+            raise DatabaseUnavailable("the database is closed")
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(job, loop)
+        self._waiting.append(waiting)
+        if self._writing is None:
+            self._writing = loop.create_task(self._write())
+        result: T = await waiting.future
+        return result
+
+    async def read(self, job: Job[T]) -> T:
+        """See `Database.read`."""
+        return await self._reader.run(job)
+
+    async def close(self) -> None:
+        """Finish what was handed in, then let the database go."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._writing is not None:
+            await self._writing
+        await self._reader.close()
+        self._roll_back()
+        self._engine.dispose()
+        self._committer.shutdown()
+
+    def _roll_back(self) -> None:
+        if self._connection is not None:
+            # The driver's own: for SQLAlchemy a transaction is over even where its commit has failed.
+            self._connection.connection.rollback()
+            self._connection.close()
+            self._connection = None
+
+    async def _write(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+            await self._transact(batch)
+            for waiting in batch:
+                waiting.tell()
+        self._writing = None
+
+    async def _transact(self, batch: list[Waiting]) -> None:
+        """All jobs in one transaction; if one fails, each by itself, so that it spoils only its own."""
+        try:
+            transaction = await self._begin()
+            for waiting in batch:
+                waiting.result = waiting.job(transaction.connection)
+            await asyncio.get_running_loop().run_in_executor(self._committer, transaction.commit)
+        except Exception as error:
+            self._roll_back()
+            if len(batch) == 1:
+                batch[0].error = unavailable(error) if isinstance(error, DBAPIError) else error
+                return
+            for waiting in batch:
+                await self._transact([waiting])
+
+    async def _begin(self) -> RootTransaction:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _LOCKED
+        while True:
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            try:
+                return self._connection.begin()
+            except OperationalError as error:
+                if "locked" not in str(error.orig) or loop.time() >= end:
+                    raise
+            await asyncio.sleep(_LOOK_AGAIN)
