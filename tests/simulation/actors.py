@@ -24,7 +24,7 @@ class Cast:
         self.people: list[str] = []
         """Users, in the order in which they came."""
         self.old: set[str] = set()
-        """Older than the first start, and without a customer then."""
+        """Older than the first start: a customer is not made for them unasked."""
         self.edited: dict[tuple[str, str], float] = {}
         """When people last edited a field of a customer."""
         self.changed: dict[tuple[str, str], float] = {}
@@ -39,7 +39,10 @@ class Cast:
         """What the app wrote into each user's metadata."""
         self.strangers: dict[str, dict[str, Any]] = {}
         """Customers of nobody, as they were made."""
+        self.left: dict[str, float] = {}
+        """When users left."""
         self.restored = False
+        self.emptied = False
         self.backups: list[str] = []
         self._serial = 0
 
@@ -110,6 +113,7 @@ class Cast:
             user, customer = sandbox.add_pair(now, email=email, first_name=f"P{number}", last_name="L0")
             self.stage.watch.owned(customer, user)
             self._born(user, number)
+            self.old.add(user)
         for _ in range(old):
             number = len(self.people)
             user = sandbox.clerk.create_user(
@@ -142,6 +146,7 @@ class Cast:
     async def _leave(self, who: int) -> None:
         if (user := self._someone(who)) is not None:
             self.stage.sandbox.clerk.delete_user(self.stage.time(), user)
+            self.left[user] = self.stage.time()
             self.stage.changed(user)
 
     async def _app_writes(self, who: int, field: str) -> None:
@@ -302,6 +307,7 @@ class Cast:
         self.stage.watch.marks["an emptied database" if empty else "a restored database"] += 1
         await self.stage.restore(None if empty else self.random.choice(self.backups))
         self.restored = True
+        self.emptied = self.emptied or empty
         await asyncio.sleep(seconds)
         for number in range(self.stage.manners.nodes):
             await self.launch(number)

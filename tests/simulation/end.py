@@ -9,6 +9,9 @@ these hold instead:
 - where people deleted a customer and the database forgot it (a restore), the dead name in Clerk's metadata
   cannot be told from another's: parked;
 - a late customer to which people attached something stays, and is parked.
+
+Users older than the first start are left as they are until they change; in an emptied database, that is the
+first start after it.
 """
 
 from collections.abc import Iterator
@@ -16,7 +19,7 @@ from collections.abc import Iterator
 from counterfoil.core.link import Link, ParkReason
 from counterfoil.sandbox.clerk_user import User
 from counterfoil.sandbox.stripe_objects import Customer
-from counterfoil.store import links
+from counterfoil.store import environment, links
 from tests.simulation.actors import Cast
 from tests.simulation.watch import LINK_BACK, OWNER
 
@@ -67,7 +70,7 @@ def _of(cast: Cast, user_id: str, user: User | None, mine: list[Customer], link:
             yield f"parked: {link.parked} ({link})"
         if link.dirty_at is not None or link.intent_key is not None:
             yield f"not settled: {link}"
-    if user_id in cast.moved:
+    if user_id in cast.moved or _forgotten(cast, user_id):
         return
     parked = link is not None and link.parked is not None
     found = [each.id for each in mine]
@@ -98,6 +101,16 @@ def _pair(cast: Cast, user: User, customer: Customer, link: Link | None) -> Iter
             continue
         if edited < cast.changed[user.id, what] - 1.0:
             yield f"{what} is {has!r}, not {wanted!r} ({link})"
+
+
+def _forgotten(cast: Cast, user_id: str) -> bool:
+    """An emptied database knows nothing of what was before its first start."""
+    if not cast.emptied:
+        return False
+    known = cast.stage.look(environment.load)
+    since = int(known["since"]) / 1000 + cast.stage.skews / 1000
+    last = max(cast.left.get(user_id, 0.0), cast.changed[user_id, "email"], cast.changed[user_id, "name"])
+    return last <= since
 
 
 def _still_bereft(cast: Cast, user_id: str) -> bool:

@@ -142,7 +142,9 @@ class Watch:
             return
         new, old = body["public_metadata"][LINK_BACK], user.public_metadata.get(LINK_BACK)
         ours = self.written.setdefault(user.id, set())
-        if old is not None and old != new and old not in ours:
+        # What it named may have been adopted, and have died in our hands.
+        adopted = isinstance(old, str) and user.id in self._ever(old)
+        if old is not None and old != new and old not in ours and not adopted:
             self.say(f"{user.id}: a link-back that we did not write was overwritten")
         ours.add(new)
 
