@@ -39,6 +39,7 @@ class Cast:
         """What the app wrote into each user's metadata."""
         self.strangers: dict[str, dict[str, Any]] = {}
         """Customers of nobody, as they were made."""
+        self.born: dict[str, float] = {}
         self.left: dict[str, float] = {}
         """When users left."""
         self.restored = False
@@ -94,6 +95,7 @@ class Cast:
         self.stage.numbers[user] = number
         self.people.append(user)
         self.stage.changed(user)
+        self.born[user] = self.stage.time()
         self.changed[user, "email"] = self.changed[user, "name"] = self.stage.time()
 
     def stranger(self) -> str:

@@ -44,7 +44,7 @@ class Result:
     marks: Counter[str]
     lines: tuple[str, ...]
     calls: int
-    commits: int
+    points: int
     hours: float
 
 

@@ -314,8 +314,10 @@ class Stage:
 
     # Processes.
 
-    async def launch(self, number: int, elsewhere: Sandbox | None = None) -> Process:
-        """Start a process, and return when it takes deliveries."""
+    async def launch(self, number: int, elsewhere: Sandbox | None = None) -> None:
+        """Start a process, unless it runs already, and return when it takes deliveries."""
+        if any(each.number == number for each in self.processes):
+            return
         skews = self.manners.skews
         process = Process(self, number, skews[number % len(skews)], elsewhere)
         self.processes.append(process)
@@ -337,7 +339,6 @@ class Stage:
             supervisor._reclaim = _nothing  # type: ignore[method-assign]
         supervisor.start()
         process.tasks.add(asyncio.create_task(self._mind(process), name=f"{process.name} minder"))
-        return process
 
     async def _mind(self, process: Process) -> None:
         """What a service manager does: a process that ends is started again."""
