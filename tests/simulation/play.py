@@ -51,7 +51,7 @@ class Result:
 def play(script: Script, home: Home | None = None) -> Result:
     """Play a script in a world of its own."""
     random.seed(script.seed)  # jitter: the same play each time
-    with _quiet(), _folder() as folder:
+    with quiet(), temporary() as folder:
         made = home or SqliteHome(folder, template())
         with asyncio.Runner(loop_factory=lambda: looptime.new_event_loop(noop_cycles=1)) as runner:
             return runner.run(_play(script, made, folder))
@@ -215,7 +215,7 @@ def _reason(kind: str, what: str, detail: str) -> str:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def temporary() -> Iterator[Path]:
     """Where fsync costs nothing, if there is such a place."""
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="counterfoil", dir=memory if memory.is_dir() else None))
@@ -240,7 +240,7 @@ def template() -> Path:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The product's log would be most of the work."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

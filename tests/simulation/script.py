@@ -192,7 +192,7 @@ def _database(random: Random) -> dict[str, Any]:
 
 
 def _outage(random: Random) -> dict[str, Any]:
-    long = random.choice([30.0, 10 * MINUTE, 10 * MINUTE, 3 * HOUR, 9 * HOUR, 22 * HOUR])
+    long = random.choice([30.0, 10 * MINUTE] * 6 + [3 * HOUR] * 3 + [22 * HOUR])
     fault = random.choice(["error_before", "cut_before", "cut_after", "error_after"])
     return {"upstream": random.choice(["clerk", "stripe"]), "seconds": long, "fault": fault}
 
