@@ -10,10 +10,10 @@ UV := $(shell command -v uv 2>/dev/null || echo $(UV_HOME)/bin/uv)
 ON := $(if $(filter command line,$(origin DATABASE_URL)),--database '$(DATABASE_URL)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench requirements clean
+.PHONY: help setup demo test soak prove-the-proof check format bench requirements clean
 
 help:  ## Say what there is.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
 setup: $(VENV)/.ready  ## Make .venv with everything pinned.
 
@@ -32,6 +32,15 @@ demo: setup  ## Watch it work: a sandbox, a storm with faults, a verdict.
 
 test: setup  ## Run the tests; TESTS=--both plays the scenarios on PostgreSQL too.
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(TESTS) tests
+
+SEEDS ?= 1000
+FIRST ?= 0
+
+soak: setup  ## Play SEEDS seeds of the simulation, from FIRST on, on all cores.
+	@$(BIN)/python -m tools.soak --seeds $(SEEDS) --first $(FIRST)
+
+prove-the-proof: setup  ## Plant bugs one at a time: the simulation must find each.
+	@$(BIN)/python -m tools.prove
 
 check: setup  ## Static checks: format, lint, types, who imports whom, dependencies.
 	@$(BIN)/ruff format --check src tests tools

@@ -1,0 +1,1 @@
+"""Whole worlds by seed: everything goes wrong on virtual time, and the promises are checked."""

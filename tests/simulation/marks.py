@@ -1,0 +1,77 @@
+"""Coverage marks: every fault, and every way back from one, that a run must have met."""
+
+from collections import Counter
+
+from tests.simulation.script import FAULTS, PEOPLE, TROUBLE
+
+_CLERK = ("error_before", "error_after", "cut_before", "cut_after", "slow", "rate_limited", "locked")
+_STRIPE = (*_CLERK, "stored_500", "late_500", "slow_effect")
+_WHERE = ("write", "written", "send", "answered")
+_STEPS = (
+    "decision OpenIntent",
+    "decision AdoptCustomer",
+    "decision StartLook",
+    "decision AbandonIntent",
+    "decision DropCustomer",
+    "decision DropSighting",
+    "decision CountLook",
+    "call ReadUser",
+    "call ReadUser: no",
+    "call InspectCustomer",
+    "call InspectCustomer: gone",
+    "call LookForCustomer",
+    "call CreateCustomer",
+    "call CreateCustomer: replayed",
+    "call CreateCustomer: ReplayedFailure",
+    "call CreateCustomer: ObjectLocked",
+    "call CreateCustomer: ServerFailed",
+    "call CreateCustomer: Unreachable",
+    "call CreateCustomer: RateLimited",
+    "call CreateCustomer: KeyRefused",
+    "call CreateCustomer: Rejected",
+    "call ClaimCustomer",
+    "call UpdateCustomer",
+    "call UpdateCustomer: NotFound",
+    "call UpdateCustomer: Rejected",
+    "call RemoveCustomer",
+    "call WriteLinkBack",
+    "call WriteLinkBack: NotFound",
+    "result Settled",
+    "result WaitUntil",
+    "result Park reassigned",
+    "result Park duplicate",
+    "result Park foreign",
+)
+WANTED = frozenset(
+    [
+        *(f"clerk {kind}" for kind in _CLERK),
+        *(f"stripe {kind}" for kind in _STRIPE),
+        *(f"fault: {name}" for name in FAULTS),
+        *(f"event: {name}" for name in (*PEOPLE, *TROUBLE, "sign up", "years of replay")),
+        *(f"crash at {where}" for where in _WHERE),
+        *(f"stall at {where}" for where in _WHERE),
+        "unwritten at write",
+        "unknown at written",
+        "1 nodes",
+        "2 nodes",
+        "3 nodes",
+        "a call hung",
+        "a lease ran out",
+        "a read lagged",
+        "a replay after weeks",
+        "a graceful stop",
+        "a restored database",
+        "an emptied database",
+        "a sign-up that nobody told of",
+        "the wrong environment was refused",
+        "a delivery was answered 204",
+        "a delivery was answered 503",
+        "a delivery was answered None",
+        *_STEPS,
+    ]
+)
+
+
+def missing(marks: Counter[str]) -> list[str]:
+    """What a run never met, though it should have."""
+    return sorted(name for name in WANTED if not marks[name])
