@@ -29,9 +29,9 @@ def plan_creation(turn: Turn, policy: Policy) -> Step:
         step = _adopt_named(turn, named, policy)
         if step is not None:
             return step
-    obstacle = _obstacle(link, policy)
-    if obstacle is not None:
-        return Settled(obstacle)
+    why_not = obstacle(link, policy)
+    if why_not is not None:
+        return Settled(why_not)
     if link.mapping_error is not None:
         return park_unmapped(link.mapping_error)
     return _adopt_by_email(turn, policy) or OpenIntent(
@@ -39,8 +39,8 @@ def plan_creation(turn: Turn, policy: Policy) -> Step:
     )
 
 
-def _obstacle(link: Link, policy: Policy) -> str | None:
-    """Why no customer is to be made now; any news about the user has this looked at again."""
+def obstacle(link: Link, policy: Policy) -> str | None:
+    """Why no customer is to be made for a user now; any news about the user has this looked at again."""
     if not link.wanted:
         return "older than the first start"
     if policy.create is Create.ON_DEMAND and not link.asked:
