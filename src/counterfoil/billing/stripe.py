@@ -25,6 +25,8 @@ MARK = "counterfoil"
 """The metadata key of our mark: the idempotency key that made the customer."""
 ARCHIVED = "counterfoilArchived"
 """The metadata key of our mark of an archived customer: when its user was deleted, in UTC."""
+ARCHIVED_OF = "counterfoilArchivedOf"
+"""The metadata key that says whose a customer was that an applied plan has archived."""
 TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5)
 
 # It would write a file into the home folder and send an id from it (facts 3.7).
@@ -265,6 +267,12 @@ class StripeApi:
         """Mark a customer as archived; its user was deleted at ``at`` (ms). Sent twice it is the same."""
         when = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return await self._update(customer_id, {"metadata": {ARCHIVED: when}}, ticket)
+
+    async def retire(self, customer_id: str, subject_id: str, at: int, ticket: Ticket) -> str:
+        """Archive a customer for good: it names its user under another key, so that nobody takes it for theirs."""
+        when = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        metadata = {ARCHIVED: when, ARCHIVED_OF: subject_id, self._owner_key: ""}
+        return await self._update(customer_id, {"metadata": metadata}, ticket)
 
     async def restore(self, customer_id: str, ticket: Ticket) -> str:
         """Take that mark away: an empty value removes its key (facts 3.2)."""

@@ -96,6 +96,13 @@ class ArchiveCustomer(msgspec.Struct, frozen=True, tag=True):
     at: int
 
 
+class RetireCustomer(msgspec.Struct, frozen=True, tag=True):
+    """Archive a customer for good: our mark, and its metadata names the subject no more; ``at``: when (ms)."""
+
+    customer_id: str
+    at: int
+
+
 class RestoreCustomer(msgspec.Struct, frozen=True, tag=True):
     """Take our mark from an archived customer again."""
 
@@ -167,6 +174,12 @@ class DropSighting(msgspec.Struct, frozen=True, tag=True):
     customer_id: str
 
 
+class LapseOrder(msgspec.Struct, frozen=True, tag=True):
+    """What was approved for a sighted customer cannot be done any more: it is a sighting like any other."""
+
+    customer_id: str
+
+
 class HandOver(msgspec.Struct, frozen=True, tag=True):
     """A person has moved a deleted user's customer to ``owner``: let it go, and tell that user's link."""
 
@@ -218,6 +231,7 @@ CallStep = (
     | UpdateCustomer
     | RemoveCustomer
     | ArchiveCustomer
+    | RetireCustomer
     | RestoreCustomer
     | CancelSubscription
     | WriteLinkBack
@@ -231,6 +245,7 @@ RowStep = (
     | ForgoCustomer
     | DropCustomer
     | DropSighting
+    | LapseOrder
     | HandOver
     | RememberEnd
     | CountLook

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from counterfoil.core.fold import fold_news
-from counterfoil.core.link import Doubt, Ended, Link, Sighting
+from counterfoil.core.link import Doubt, Ended, Link, Order, Sighting
 from counterfoil.core.news import CustomerSeen, News
 from counterfoil.store.rows import (
     COLUMN_LIST,
@@ -46,6 +46,10 @@ _SELECT_HERE = text(
 _SELECT_LOCKED = text(
     f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = ANY(:ids) ORDER BY subject_id FOR UPDATE"  # noqa: S608
 )
+_SELECT_MANY = text(f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = ANY(:ids)")  # noqa: S608
+_SELECT_PAGE = text(
+    f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id > :after ORDER BY subject_id LIMIT :limit"  # noqa: S608
+)
 _INTAKE_LIST = ", ".join(INTAKE_COLUMNS)
 _EXCLUDED = ", ".join(f"{name} = excluded.{name}" for name in INTAKE_COLUMNS[1:])
 _FOLD_HERE = (
@@ -64,18 +68,23 @@ _CHANGE_SHARED = text(
 )
 _DROP = text("DELETE FROM link_rows WHERE subject_id = :subject_id AND customer_id IS NULL AND intent_key IS NULL")
 _SIGHT = text(
-    "INSERT INTO sightings (customer_id, subject_id, created, mark, archived)"
-    " VALUES (:customer_id, :subject_id, :created, :mark, :archived)"
-    # A person may have moved the customer to another user since it was sighted, or archived it.
-    " ON CONFLICT (customer_id) DO UPDATE SET subject_id = excluded.subject_id, archived = excluded.archived"
+    "INSERT INTO sightings (customer_id, subject_id, created, mark, archived, ordered)"
+    " VALUES (:customer_id, :subject_id, :created, :mark, :archived, :ordered)"
+    # A person may have moved the customer to another user since it was sighted, or archived it. What was approved
+    # for it was approved for that user, and is not undone by meeting it again.
+    " ON CONFLICT (customer_id) DO UPDATE SET subject_id = excluded.subject_id, archived = excluded.archived,"
+    " ordered = CASE WHEN excluded.ordered = 0 AND sightings.subject_id = excluded.subject_id"
+    " THEN sightings.ordered ELSE excluded.ordered END"
     " WHERE sightings.subject_id <> excluded.subject_id OR sightings.archived <> excluded.archived"
+    " OR excluded.ordered <> 0"
 )
 _SIGHTED = (
-    "SELECT customer_id, subject_id, created, mark, archived FROM sightings"
+    "SELECT customer_id, subject_id, created, mark, archived, ordered FROM sightings"
     " WHERE subject_id {these} ORDER BY customer_id"
 )
 _SIGHTED_HERE = text(_SIGHTED.format(these="IN (SELECT value FROM json_each(:ids))"))
 _SIGHTED_SHARED = text(_SIGHTED.format(these="= ANY(:ids)"))
+_LAPSE = text("UPDATE sightings SET ordered = 0 WHERE customer_id = :customer_id")
 _UNSIGHT = text("DELETE FROM sightings WHERE customer_id = :customer_id")
 # Whoever takes over a lease that ran out cannot know what the last holder still wrote: applied = NULL.
 _LEASED = (
@@ -162,9 +171,9 @@ def _is_news(connection: Connection, link: Link | None, news: News) -> bool:
     """Whether there is anything in it: a customer that the link holds, or that was sighted already, is none."""
     if not isinstance(news, CustomerSeen):
         return True
-    if link is not None and link.customer_id == news.customer_id:
+    if link is not None and link.customer_id == news.customer_id and news.order is Order.NONE:
         return False
-    seen = {**msgspec.structs.asdict(news), "archived": int(news.archived)}
+    seen = {**msgspec.structs.asdict(news), "archived": int(news.archived), "ordered": int(news.order)}
     return connection.execute(_SIGHT, seen).rowcount > 0
 
 
@@ -228,6 +237,17 @@ def get(connection: Connection, subject_id: str) -> Link | None:
     return None if row is None else to_link(row)
 
 
+def many(connection: Connection, subject_ids: Collection[str]) -> dict[str, Link]:
+    """Those of these links that there are."""
+    statement = _SELECT_HERE if _here(connection) else _SELECT_MANY
+    return {row[0]: to_link(row) for row in connection.execute(statement, {"ids": _ids(connection, subject_ids)})}
+
+
+def after(connection: Connection, subject_id: str, limit: int) -> list[Link]:
+    """A page of all links, in the order of their ids."""
+    return [to_link(row) for row in connection.execute(_SELECT_PAGE, {"after": subject_id, "limit": limit})]
+
+
 def sightings_of(connection: Connection, subject_ids: Sequence[str]) -> dict[str, tuple[Sighting, ...]]:
     """The sightings of each of these subjects that has any."""
     found: dict[str, tuple[Sighting, ...]] = {}
@@ -239,9 +259,15 @@ def sightings_of(connection: Connection, subject_ids: Sequence[str]) -> dict[str
             created=row.created,
             mark=row.mark,
             archived=bool(row.archived),
+            order=Order(row.ordered),
         )
         found[row.subject_id] = (*found.get(row.subject_id, ()), sighting)
     return found
+
+
+def lapse_order(connection: Connection, customer_id: str) -> None:
+    """What was approved for a sighted customer cannot be done any more."""
+    connection.execute(_LAPSE, {"customer_id": customer_id})
 
 
 def forget_sighting(connection: Connection, customer_id: str) -> None:

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0010"
-down_revision = "0003"
+down_revision = "0006"
 
 # Documented in docs/reference/view.md: a column may be added, none is ever renamed, retyped or dropped.
 _VIEW = """
