@@ -18,6 +18,11 @@ def named_in(user: UserBody, policy: Policy) -> str | None:
     return own_name(as_link(user), policy) if policy.link_back is not LinkBack.OFF else None
 
 
+def named_anywhere(user: UserBody, policy: Policy) -> str | None:
+    """The customer that Clerk's metadata names: where we write, or in the other place, which is evidence too."""
+    return named_in(user, policy) or user.link_back or user.private_name
+
+
 def as_link(user: UserBody, known: Link | None = None) -> Link:
     """The link that a wanted user would have."""
     return Link(
@@ -39,8 +44,7 @@ def without(state: State, user: UserBody, policy: Policy) -> list[Finding]:
     if state.mapped:
         return [_adopted_by_map(state, state.mapped)]
     missing = _missing(state, user, policy)
-    # In either place: what the other one names is evidence, but is never written.
-    named = named_in(user, policy) or user.link_back or user.private_name
+    named = named_anywhere(user, policy)
     if named is not None and state.mapped is None and policy.adopt is not Adopt.NEVER:
         by_name = _by_name(state, named, missing)
         if by_name is not None:

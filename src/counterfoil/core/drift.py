@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from counterfoil.core.claims import as_link, named_in, without
+from counterfoil.core.claims import as_link, named_anywhere, named_in, without
 from counterfoil.core.customer import difference, wanted_fields
 from counterfoil.core.finding import Finding, Kind, Repair, SeenCustomer, State, told
 from counterfoil.core.link import Deletion, Ended, Fields, Ruling
@@ -113,7 +113,7 @@ def needs_payments(state: State) -> bool:
 
 def _duplicates(state: State, user: UserBody, own: list[SeenCustomer], policy: Policy) -> list[Finding]:
     named = named_in(user, policy)
-    keeper = keeper_of(own, named or user.link_back or user.private_name)
+    keeper = keeper_of(own, named_anywhere(user, policy))
     evidence = {"customers": [{"customer": each.customer_id, **told(each)} for each in own]}
     subscribed = sum(each.live or 0 for each in own)
     if isinstance(keeper, str):
