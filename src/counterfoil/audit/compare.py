@@ -3,10 +3,10 @@
 import asyncio
 import csv
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from itertools import batched, islice
+from itertools import islice
 from pathlib import Path
 
-from counterfoil.audit.patience import insistently
+from counterfoil.audit.patience import batched, insistently
 from counterfoil.audit.progress import Progress
 from counterfoil.audit.scan import OVERLAP, PARALLEL
 from counterfoil.audit.workspace import Workspace
@@ -150,9 +150,7 @@ def read_mapping(path: Path) -> list[tuple[str, str]]:
     for number, row in enumerate(rows, 1):
         good = len(row) == 2 and is_user_id(row[0]) and (not row[1] or row[1].startswith("cus_"))
         if not good:
-            raise ConfigurationError(
-                f"{path}: entry {number} is not like user_...,cus_... (or user_..., for none)"
-            )
+            raise ConfigurationError(f"{path}: entry {number} is not like user_...,cus_... or user_..., for none")
     for column, name in ((0, "user"), (1, "customer")):
         values = [row[column] for row in rows if row[column]]
         if len(set(values)) < len(values):

@@ -1,17 +1,22 @@
-"""A hiccup of an upstream does not end an hour's work: a call is tried again, with a growing pause."""
+"""For long work: in batches, and a hiccup of an upstream does not end it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from itertools import islice
 from typing import TypeVar
-
-import structlog
 
 from counterfoil.errors import ObjectLocked, Paused, RateLimited, ServerFailed, Unreachable, UpstreamError
 
 T = TypeVar("T")
 _TRIES = 12
 _PAUSES = (0.5, 30.0)
-_log = structlog.get_logger(__name__)
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """``items`` in lists of ``size``."""
+    source = iter(items)
+    while batch := list(islice(source, size)):
+        yield batch
 
 
 async def insistently(call: Callable[[], Awaitable[T]]) -> T:

@@ -1,4 +1,5 @@
-"""The plan: a file of findings, one a line, with the proposed repairs. A person reads it, may strike lines, applies it.
+"""The plan: a file of findings, one a line, with the proposed repairs. A person reads it, may strike lines, and
+applies it.
 
 The first line says what it is about. What was done is noted beside it, so that it can be gone on with.
 """

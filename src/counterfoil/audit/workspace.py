@@ -70,12 +70,9 @@ class Range(msgspec.Struct, kw_only=True):
 class Workspace:
     """The work file. One process at a time; entered, it is open."""
 
-    def __init__(self, folder: Path | None, named: Callable[[UserBody], str | None]) -> None:
-        """Args:
-        folder: the folder to work in; ``None``: a temporary one, from which nothing can be gone on with.
-        named: the customer that a user's metadata names.
-        """
-        self._named = named
+    def __init__(self, folder: Path | None) -> None:
+        """Take the folder to work in; ``None``: a temporary one, from which nothing can be gone on with."""
+        self._named: Callable[[UserBody], str | None] = lambda user: user.link_back
         self._own = folder is None
         self.folder = folder if folder is not None else Path(tempfile.mkdtemp(prefix="counterfoil-audit-"))
         self._lock: int | None = None
@@ -120,17 +117,21 @@ class Workspace:
         """The work is done."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def begin(self, about: Mapping[str, str], now: int, longest: int) -> bool:
+    def begin(
+        self, about: Mapping[str, str], named: Callable[[UserBody], str | None], now: int, longest: int
+    ) -> bool:
         """Go on with the work that is here, if it is about the same and not too old; or begin anew.
 
         Args:
             about: what is read, and how.
+            named: the customer that a user's metadata names.
             now: milliseconds.
             longest: work that began longer ago (ms) is of no use any more.
 
         Returns:
             Whether it goes on with earlier work.
         """
+        self._named = named
         wanted = {**about, "format": _FORMAT}
         known = self.meta()
         same = all(known.get(key) == value for key, value in wanted.items())
