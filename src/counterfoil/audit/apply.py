@@ -16,7 +16,7 @@ from counterfoil.audit.progress import Progress
 from counterfoil.clerk.api import ClerkApi
 from counterfoil.core.creating import own_name
 from counterfoil.core.customer import difference, wanted_fields
-from counterfoil.core.finding import Finding, Repair
+from counterfoil.core.finding import Finding, Kind, Repair
 from counterfoil.core.link import Deletion, Fields, Link
 from counterfoil.core.news import UserBody
 from counterfoil.core.policy import LinkBack, Policy
@@ -47,6 +47,11 @@ class _Job:
     deletes: dict[str, int]
     rounds: int = 0
     held: bool = False
+
+    @property
+    def adopts(self) -> bool:
+        """It takes a customer that nobody claimed: all of it is brought in step."""
+        return any(each.kind is Kind.UNCLAIMED for each in self.findings)
 
     def wants(self, *repairs: Repair) -> bool:
         return any(each.repair in repairs for each in self.findings)
@@ -162,8 +167,13 @@ class Applier:
         if not kept:
             self._stage.done += 1
             return None
+        replaces = next((checked.replaces for _, checked in kept if checked.replaces is not None), None)
         applied = next((checked.applied for _, checked in kept if checked.applied is not None), None)
-        if user is not None and applied is None and any(each.repair is Repair.LINK for each, _ in kept):
+        if (
+            user is not None
+            and applied is None
+            and (replaces or any(each.repair is Repair.LINK for each, _ in kept))
+        ):
             # Only the metadata is to be written: the fields are left as they are until the user changes.
             applied = user.fields
         errand = Errand(
@@ -172,7 +182,7 @@ class Applier:
             body=user,
             customers=tuple(each for _, checked in kept for each in checked.customers),
             applied=applied,
-            replaces=next((checked.replaces for _, checked in kept if checked.replaces is not None), None),
+            replaces=replaces,
         )
         deletes = {each.key: checked.deletes for each, checked in kept}
         return _Job(subject_id, [each for each, _ in kept], errand, deletes)
@@ -239,9 +249,9 @@ class Applier:
         wanted = next((each.customer_id for each in job.findings if each.customer_id is not None), None)
         if wanted is not None and link.customer_id != wanted:
             return f"the link holds {link.customer_id}"
-        if job.wants(Repair.UPDATE) and not _in_step(link):
+        if (job.wants(Repair.UPDATE) or job.adopts) and not _in_step(link):
             return "the fields were not written"
-        linked = job.wants(Repair.LINK, Repair.CREATE) or job.errand.replaces is not None
+        linked = job.wants(Repair.LINK, Repair.CREATE) or job.adopts or job.errand.replaces is not None
         if linked and not self._is_named(link):
             return "the metadata was not written"
         return None

@@ -59,7 +59,8 @@ class Checks:
         for customer_id in filter(None, [held, finding.named if finding.repair is Repair.CREATE else None]):
             if not (await self._look(customer_id)).gone:
                 return _no(f"{customer_id} is there, and does not name the user: for a person")
-        checked = Checked(applied=Fields() if held else finding.fields, replaces=finding.named)
+        anew = held is not None or finding.kind is Kind.UNCLAIMED
+        checked = Checked(applied=Fields() if anew else finding.fields, replaces=finding.named)
         if finding.customer_id is not None and finding.kind is not Kind.ORPHAN:
             reason = await self._check_customer(finding, finding.customer_id, checked)
             if reason is not None:
