@@ -169,11 +169,8 @@ class Applier:
             return None
         replaces = next((checked.replaces for _, checked in kept if checked.replaces is not None), None)
         applied = next((checked.applied for _, checked in kept if checked.applied is not None), None)
-        if (
-            user is not None
-            and applied is None
-            and (replaces or any(each.repair is Repair.LINK for each, _ in kept))
-        ):
+        links = replaces is not None or any(each.repair is Repair.LINK for each, _ in kept)
+        if user is not None and applied is None and links:
             # Only the metadata is to be written: the fields are left as they are until the user changes.
             applied = user.fields
         errand = Errand(

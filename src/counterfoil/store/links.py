@@ -79,8 +79,7 @@ _SIGHT = text(
     " OR excluded.ordered <> 0"
 )
 _SIGHTED = (
-    "SELECT customer_id, subject_id, created, mark, archived, ordered FROM sightings"
-    " WHERE subject_id {these} ORDER BY customer_id"
+    "SELECT customer_id, subject_id, created, mark, archived, ordered FROM sightings WHERE subject_id {these}"
 )
 _SIGHTED_HERE = text(_SIGHTED.format(these="IN (SELECT value FROM json_each(:ids))"))
 _SIGHTED_SHARED = text(_SIGHTED.format(these="= ANY(:ids)"))
@@ -252,7 +251,9 @@ def sightings_of(connection: Connection, subject_ids: Sequence[str]) -> dict[str
     """The sightings of each of these subjects that has any."""
     found: dict[str, tuple[Sighting, ...]] = {}
     statement = _SIGHTED_HERE if _here(connection) else _SIGHTED_SHARED
-    for row in connection.execute(statement, {"ids": _ids(connection, subject_ids)}):
+    rows = connection.execute(statement, {"ids": _ids(connection, subject_ids)})
+    # Ordered here: asked to do it, SQLite reads the whole table in that order.
+    for row in sorted(rows, key=lambda row: row.customer_id):
         sighting = Sighting(
             customer_id=row.customer_id,
             subject_id=row.subject_id,
