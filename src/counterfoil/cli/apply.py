@@ -135,7 +135,7 @@ async def _apply(settings: Settings, plan: Path, max_deletes: int, *, quiet: boo
 
 @asynccontextmanager
 async def _hands(settings: Settings, about: About) -> AsyncIterator[tuple[_Hands, "asyncio.Task[None]"]]:
-    """On SQLite one process writes: a running serve is asked to; without one, and on PostgreSQL, we do it ourselves."""
+    """On SQLite one process writes: a running serve is asked to. Otherwise the workers are our own."""
     owner = holder(settings.database_url)
     if owner is not None:
         async with _served(settings, about, owner) as hands:

@@ -136,9 +136,11 @@ def _leave(space: Workspace, about: About, summary: Summary, wanted: Wanted) -> 
 def show(summary: Summary, out: Path | None, html: Path | None) -> None:
     """The summary, for a person."""
     mode = "live" if summary.about.livemode else "test"
+    about = summary.about
     screen.print(
-        f"[bold]{summary.users:,}[/] users of {summary.about.clerk_instance}, [bold]{summary.customers:,}[/] customers of "
-        f"{summary.about.stripe_account} ({mode} mode); {summary.strangers:,} of them name no user",
+        f"[bold]{summary.users:,}[/] users of {about.clerk_instance}, "
+        f"[bold]{summary.customers:,}[/] customers of {about.stripe_account} ({mode} mode); "
+        f"{summary.strangers:,} of them name no user",
         soft_wrap=True,
     )
     if not summary.rows:
