@@ -38,9 +38,9 @@ async def test_all_of_a_mess_is_found_and_applied_and_a_second_apply_does_nothin
     plan = world.folder / "plan.jsonl"
     plan_file.write(plan, about, found)
     report = await apply(world, plan, max_deletes=10_000, **ADOPTING, **SWIFT)
-    assert report.skipped == []
-    assert len(report.refused) == sum(each.person for each in mess.planted)
-    assert report.done == len(found) - len(report.refused)
+    assert (report.skipped, report.refused) == ([], [])
+    assert len(report.person) == sum(each.person for each in mess.planted)
+    assert report.done == len(found) - len(report.person)
     assert_mended(world, mess)
 
     for database in (False, True):
@@ -49,6 +49,6 @@ async def test_all_of_a_mess_is_found_and_applied_and_a_second_apply_does_nothin
         assert planted(left) == {each for each in mess.planted if each.person}
     writes = len(world.writes())
     again = await apply(world, plan, max_deletes=10_000, **ADOPTING, **SWIFT)
-    assert (again.done, len(again.skipped), len(again.refused)) == (0, 0, 0)
+    assert (again.done, again.skipped, again.refused, again.person) == (0, [], [], [])
     assert again.before == len(found)
     assert len(world.writes()) == writes

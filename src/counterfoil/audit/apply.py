@@ -63,7 +63,11 @@ class Report:
 
     done: int = 0
     skipped: list[Note] = field(default_factory=list)
+    """What has changed since the audit."""
     refused: list[Note] = field(default_factory=list)
+    """What was asked for and could not be done."""
+    person: list[Note] = field(default_factory=list)
+    """What no rule may mend."""
     before: int = 0
     """Lines that an earlier run has dealt with."""
     deleted: int = 0
@@ -134,7 +138,7 @@ class Applier:
             if note is not None and note.became != "asked":
                 self._report.before += 1
             elif each.repair is None or each.subject_id is None:
-                self._note([each], "refused", f"for a person: {each.why}")
+                self._note([each], "person", each.why)
             else:
                 subjects.setdefault(each.subject_id, []).append(each)
         return subjects
@@ -264,7 +268,7 @@ class Applier:
         elif became == "skipped":
             self._report.skipped += notes
         else:
-            self._report.refused += notes
+            (self._report.person if became == "person" else self._report.refused).extend(notes)
 
 
 def _settled(standing: Standing | None) -> bool:

@@ -21,6 +21,8 @@ class Checked(msgspec.Struct, kw_only=True):
     customers: list[CustomerSeen] = []
     applied: Fields | None = None
     replaces: str | None = None
+    email: str | None = None
+    """The user's address."""
     deletes: int = 0
     """How many customers it deletes, with those that an earlier run has deleted."""
 
@@ -61,6 +63,7 @@ class Checks:
                 return _no(f"{customer_id} is there, and does not name the user: for a person")
         anew = held is not None or finding.kind is Kind.UNCLAIMED
         checked = Checked(applied=Fields() if anew else finding.fields, replaces=finding.named)
+        checked.email = user.fields.email if user is not None else None
         if finding.customer_id is not None and finding.kind is not Kind.ORPHAN:
             reason = await self._check_customer(finding, finding.customer_id, checked)
             if reason is not None:
@@ -99,11 +102,12 @@ class Checks:
             return _no(f"{customer_id} names another user, or none")
         if finding.repair is Repair.RECONCILE:
             return None if now.archived else _no(f"{customer_id} is not archived any more", already=True)
-        if now.archived:
+        if now.archived and finding.repair in {Repair.RETIRE, Repair.ADOPT}:
             return _no(f"{customer_id} is archived")
-        # By an address the link's own turn looks once more whether it is the only one.
-        by_email = adopts and now.owner is None and finding.evidence.get("by") == "email"
-        if finding.repair in {Repair.RETIRE, Repair.ADOPT} and not by_email:
+        email = checked.email if finding.evidence.get("by") == "email" else None
+        if adopts and now.owner is None and email is not None and await self._shared(email, customer_id):
+            return _no("another customer has this address by now")
+        if finding.repair in {Repair.RETIRE, Repair.ADOPT}:
             checked.customers = [*checked.customers, _sighting(finding, now, Order.ADOPT)]
         return None
 
@@ -116,7 +120,7 @@ class Checks:
             self.left -= 1
             checked.deletes += 1
             return None  # an earlier run did it
-        if now.gone or now.owner != finding.subject_id or now.archived:
+        if now.gone or now.owner != finding.subject_id:
             return None
         if any(each.live for each in now.subscriptions or ()):
             return _no(f"{customer_id} has a live subscription")
@@ -126,6 +130,11 @@ class Checks:
         order = Order.DELETE if delete else Order.ARCHIVE
         checked.customers = [*checked.customers, _sighting(finding, now, order)]
         return None
+
+    async def _shared(self, email: str, customer_id: str) -> bool:
+        """Whether another live customer has this address."""
+        found = await insistently(lambda: self._stripe.with_email(email, BULK))
+        return any(each.customer_id != customer_id and not each.archived for each in found)
 
     async def _look(self, customer_id: str, *, thoroughly: bool = False) -> Customer:
         return await insistently(

@@ -39,7 +39,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     key: str
     became: str
-    """``done``, ``skipped`` or ``refused``; ``asked``: it is under way."""
+    """``done``, ``skipped``, ``refused`` or ``person``; ``asked``: it is under way."""
     why: str = ""
     deleted: int = 0
 

@@ -15,7 +15,7 @@ MEANING = {
     "missing": "a user without a customer",
     "foreign": "Clerk's metadata names a customer that is not the user's",
     "unlinked": "Clerk's metadata does not name the user's customer",
-    "mislinked": "the database holds another customer",
+    "mislinked": "our database, or our own mark, says something else",
     "unclaimed": "a customer without a user id, and something ties it to a user",
     "stale": "email, name or the like differ",
 }

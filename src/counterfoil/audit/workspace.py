@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS findings (key TEXT PRIMARY KEY, subject_id TEXT, kind
 # Made when all is read: kept up page by page they would cost far more.
 _INDEXES = """
 CREATE INDEX IF NOT EXISTS ix_customers_owner ON customers (owner) WHERE owner IS NOT NULL;
-CREATE INDEX IF NOT EXISTS ix_customers_email ON customers (email) WHERE owner IS NULL AND email IS NOT NULL;
+CREATE INDEX IF NOT EXISTS ix_customers_email ON customers (email) WHERE email IS NOT NULL;
 CREATE INDEX IF NOT EXISTS ix_users_named ON users (named) WHERE named IS NOT NULL;
 CREATE INDEX IF NOT EXISTS ix_users_email ON users (email) WHERE email IS NOT NULL;
 CREATE INDEX IF NOT EXISTS ix_findings_subject ON findings (subject_id);
@@ -266,8 +266,14 @@ class Workspace:
         linked = self._db.execute("SELECT body FROM links WHERE subject_id = ?", (subject_id,)).fetchone()
         link = _link(linked[0]) if linked is not None else None
         customers = tuple(_customer(body) for (body,) in owned)
+        # What may have to go, and another user's metadata names, is not ours to judge.
+        rivals = {}
+        if row is None or len(customers) > 1:
+            for each in customers:
+                named_by = self._subjects("SELECT subject_id FROM users WHERE named = ?", each.customer_id)
+                rivals[each.customer_id] = tuple(name for name in named_by if name != subject_id)
         if row is None:
-            return State(subject_id=subject_id, customers=customers, link=link)
+            return State(subject_id=subject_id, customers=customers, rivals=rivals, link=link)
         named_id, body, named = row
         user = _user(body)
         mapped: str | None = None
@@ -284,6 +290,8 @@ class Workspace:
             customers=customers,
             named=_customer(named) if named is not None else None,
             candidates=candidates,
+            rivals=rivals,
+            elsewhere=() if customers else self._elsewhere(user),
             mapped=mapped,
             link=link,
         )
@@ -317,6 +325,14 @@ class Workspace:
             for key, each in sorted(found.items())
             if not each.archived
         )
+
+    def _elsewhere(self, user: UserBody) -> tuple[str, ...]:
+        """Customers that carry the user's address and name somebody else."""
+        rows = self._db.execute(
+            "SELECT customer_id FROM customers WHERE email = ? AND owner IS NOT NULL ORDER BY customer_id LIMIT ?",
+            (_lower(user.fields.email), _SEVERAL),
+        )
+        return tuple(customer_id for (customer_id,) in rows)
 
     def _subjects(self, query: str, value: str) -> tuple[str, ...]:
         rows = self._db.execute(f"{query} ORDER BY subject_id LIMIT ?", (value, _SEVERAL))

@@ -188,11 +188,13 @@ def show(report: Report) -> None:
     """The report, for a person."""
     parts = [f"[bold green]{report.done:,} done[/]"]
     parts += [f"{len(report.skipped):,} skipped"] if report.skipped else []
-    parts += [f"[bold]{len(report.refused):,} left for a person[/]"] if report.refused else []
+    parts += [f"[bold red]{len(report.refused):,} refused[/]"] if report.refused else []
+    parts += [f"{len(report.person):,} left for a person"] if report.person else []
     parts += [f"{report.before:,} by an earlier run"] if report.before else []
     screen.print(", ".join(parts) + (f"; {report.deleted:,} customers deleted" if report.deleted else ""))
     _show_notes("Skipped, for it has changed meanwhile", report.skipped)
-    _show_notes("Left for a person", report.refused)
+    _show_notes("Refused", report.refused)
+    _show_notes("Left for a person", report.person)
 
 
 def _show_notes(title: str, notes: Sequence[Note]) -> None:

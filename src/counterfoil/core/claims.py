@@ -62,6 +62,9 @@ def _missing(state: State, user: UserBody, policy: Policy) -> list[Finding]:
     why, repair = "no customer names this user", Repair.CREATE
     if user.mapping_error is not None:
         return [Finding(kind=Kind.MISSING, subject_id=state.subject_id, why=f"{why}; {user.mapping_error}")]
+    if policy.adopt is Adopt.VERIFIED_EMAIL and user.address is Address.CARRIED and state.elsewhere:
+        why = f"{why}; {', '.join(state.elsewhere)} has the user's address, and names another user"
+        return [Finding(kind=Kind.MISSING, subject_id=state.subject_id, why=why)]
     held = state.link.customer_id if state.link is not None else None
     evidence = {"database": held} if held is not None else {}
     return [Finding(kind=Kind.MISSING, subject_id=state.subject_id, repair=repair, why=why, evidence=evidence)]
@@ -87,7 +90,7 @@ def _by_name(state: State, named: str, missing: list[Finding]) -> list[Finding] 
         why = "Clerk's metadata names another user's customer, and the user has none"
         return [replaced(foreign, why=why, subscribed=other.live or 0)]
     if other.archived:
-        return None
+        return [replaced(foreign, why="Clerk's metadata names an archived customer")]
     claim = next((each for each in state.candidates if each.customer.customer_id == other.customer_id), None)
     rivals = claim.named_by if claim is not None else ()
     return [
@@ -137,6 +140,8 @@ def _by_email(state: State, user: UserBody, claim: Candidate, policy: Policy) ->
         why = "several users have its address: taking it could hand one the other's billing"
     elif several:
         why = "several customers have the user's address"
+    elif state.elsewhere:
+        why = "another user's customer has the same address"
     elif seen.mark is not None:
         why = "it was made by Counterfoil for somebody"
     elif user.address is not Address.CARRIED:

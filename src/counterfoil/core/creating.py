@@ -103,7 +103,7 @@ def _adopt_by_email(turn: Turn, policy: Policy) -> Step | None:
     if turn.searched != email:
         return FindByEmail(email)
     found = [turn.inspected.get(each.customer_id, each) for each in turn.candidates]
-    live = [each for each in found if not each.gone]
+    live = [each for each in found if not each.gone and not each.archived]
     ours = [each for each in live if each.owner == link.subject_id]
     if len(ours) > 1:
         return Park(ParkReason.DUPLICATE, _names(ours))

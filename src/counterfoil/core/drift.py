@@ -48,6 +48,8 @@ def _of_gone(state: State, policy: Policy) -> list[Finding]:
         repair, why = None, "its user is gone; the key may not read subscriptions"
     elif any(each.live for each in orphans):
         repair, why = None, "its user is gone, and a customer of that user still has a live subscription"
+    elif any(state.rivals.values()):
+        repair, why = None, "its user is gone, and Clerk's metadata of another user names it"
     return [
         Finding(
             kind=Kind.ORPHAN,
@@ -69,26 +71,41 @@ def _of_user(state: State, user: UserBody, policy: Policy) -> list[Finding]:
         why = "the database has this user's deletion, signed by Clerk, and the user is there: counterfoil retry"
         return [Finding(kind=Kind.MISLINKED, subject_id=state.subject_id, why=why)]
     own = [each for each in state.customers if not each.archived]
-    if len(own) > 1:
+    if len(state.customers) > 1:
         return _duplicates(state, user, own, policy)
-    if not own and (archived := state.customers):
-        return [
-            Finding(
-                kind=Kind.STALE,
-                subject_id=state.subject_id,
-                customer_id=archived[0].customer_id,
-                repair=Repair.RECONCILE if len(archived) == 1 else None,
-                why="the customer is archived, and its user is there",
-                evidence=told(archived[0]),
-            )
-        ]
-    if not own:
+    if not state.customers:
         return without(state, user, policy)
-    return [*_fields(state, user, own[0]), *_name(state, user, own[0], policy), *_held(state, own[0])]
+    (customer,) = state.customers
+    return [
+        *_archived(state, customer),
+        *_fields(state, user, customer),
+        *_name(state, user, customer, policy),
+        *_held(state, customer),
+    ]
+
+
+def _archived(state: State, customer: SeenCustomer) -> list[Finding]:
+    if not customer.archived:
+        return []
+    return [
+        Finding(
+            kind=Kind.MISLINKED,
+            subject_id=state.subject_id,
+            customer_id=customer.customer_id,
+            repair=Repair.RECONCILE,
+            why="the customer is archived, and its user is there",
+            subscribed=customer.live or 0,
+            evidence=told(customer),
+        )
+    ]
 
 
 def keeper_of(customers: Sequence[SeenCustomer], named: str | None) -> SeenCustomer | str:
     """Which of several customers stays: live subscriptions, payments, Clerk's word, age; or why nobody can say."""
+    if not customers:
+        return "all of them are archived"
+    if len(customers) == 1:
+        return customers[0]
     if any(each.live is None for each in customers):
         return "the key may not read subscriptions"
     subscribed = [each for each in customers if each.live]
@@ -114,19 +131,22 @@ def needs_payments(state: State) -> bool:
 def _duplicates(state: State, user: UserBody, own: list[SeenCustomer], policy: Policy) -> list[Finding]:
     named = named_in(user, policy)
     keeper = keeper_of(own, named_anywhere(user, policy))
-    evidence = {"customers": [{"customer": each.customer_id, **told(each)} for each in own]}
-    subscribed = sum(each.live or 0 for each in own)
+    claimants = state.customers
+    evidence = {"customers": [{"customer": each.customer_id, **told(each)} for each in claimants]}
+    subscribed = sum(each.live or 0 for each in claimants)
+    if not isinstance(keeper, str):
+        keeper = _why_not(state, keeper) or keeper
     if isinstance(keeper, str):
         return [
             Finding(
                 kind=Kind.DUPLICATE,
                 subject_id=state.subject_id,
-                why=f"{len(own)} customers claim this user; {keeper}",
+                why=f"{len(claimants)} customers claim this user; {keeper}",
                 subscribed=subscribed,
                 evidence=evidence,
             )
         ]
-    others = tuple(sorted(each.customer_id for each in own if each is not keeper))
+    others = tuple(sorted(each.customer_id for each in claimants if each is not keeper))
     misnamed = named if named in others else None
     duplicate = Finding(
         kind=Kind.DUPLICATE,
@@ -135,7 +155,8 @@ def _duplicates(state: State, user: UserBody, own: list[SeenCustomer], policy: P
         repair=Repair.RETIRE,
         retire=others,
         named=misnamed,
-        why=f"{len(own)} customers claim this user; {keeper.customer_id} stays: {_reason(keeper, own, named)}",
+        why=f"{len(claimants)} customers claim this user; {keeper.customer_id} stays: "
+        + _reason(keeper, own, named),
         subscribed=subscribed,
         evidence=evidence,
     )
@@ -143,9 +164,21 @@ def _duplicates(state: State, user: UserBody, own: list[SeenCustomer], policy: P
     return [duplicate, *_fields(state, user, keeper), *name]
 
 
+def _why_not(state: State, keeper: SeenCustomer) -> str | None:
+    """Why the others cannot go by a rule."""
+    others = [each for each in state.customers if each is not keeper]
+    if any(each.live is None or each.live for each in others):
+        return "an archived one may have a live subscription"
+    if any(state.rivals.get(each.customer_id) for each in others):
+        return "Clerk's metadata of another user names one of them"
+    return None
+
+
 def _reason(keeper: SeenCustomer, own: list[SeenCustomer], named: str | None) -> str:
     if keeper.live:
         return "it has a live subscription"
+    if len(own) == 1:
+        return "the others are archived"
     if keeper.paid and sum(bool(each.paid) for each in own) == 1:
         return "it has payments"
     return "Clerk's metadata names it" if keeper.customer_id == named else "it is the oldest"

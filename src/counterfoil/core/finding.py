@@ -22,7 +22,7 @@ class Kind(StrEnum):
     UNLINKED = "unlinked"  # Clerk's metadata lacks or misnames the customer
     STALE = "stale"  # mirrored fields differ
     UNCLAIMED = "unclaimed"  # a customer without a user id, and something ties it to a user
-    MISLINKED = "mislinked"  # our own database holds something else than the two sides agree on
+    MISLINKED = "mislinked"  # our database, or our mark, says something else than the two sides agree on
 
 
 class Repair(StrEnum):
@@ -74,6 +74,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     named: SeenCustomer | None = None
     """The customer that Clerk's metadata names, whosever it is; ``None``: it is not on Stripe's list."""
     candidates: tuple[Candidate, ...] = ()
+    rivals: dict[str, tuple[str, ...]] = {}
+    """Of the customers that may have to go: other users whose metadata names them."""
+    elsewhere: tuple[str, ...] = ()
+    """Customers of other users that carry the user's address."""
     mapped: str | None = None
     """The customer that the mapping file gives the user; "": none, on purpose."""
     link: Link | None = None

@@ -137,11 +137,10 @@ class Planter:
         way = self._random.choice(("subscribed", "paid", "named", "oldest", "two", "archived"))
         keeper = self._random.choice(others)
         named = self._random.choice(made)
-        if way == "archived":  # one was dealt with long ago, and is no duplicate any more
+        if way == "archived":  # somebody has marked it, and it names the user all the same
             for each in others:
                 self._stripe.edit_customer(self._at, each, metadata={ARCHIVED: "2026-01-01T00:00:00Z"})
-            self._name(user, oldest)
-            return
+            named = keeper = oldest
         if way == "two":
             self._subscribe(oldest)
             self._subscribe(keeper)
@@ -155,7 +154,7 @@ class Planter:
             self._stripe.add_payment_intent(self._at, oldest, status="canceled")
         elif way == "named":
             named = keeper
-        else:
+        elif way == "oldest":
             keeper, named = oldest, ""
         self._name(user, named or None)
         self.mess.keepers[user] = keeper
