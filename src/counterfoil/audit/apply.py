@@ -114,6 +114,16 @@ class Applier:
         """
         subjects = self._by_subject(found)
         self._stage.total = len(subjects)
+        # Customers are made last: by then those that are to be adopted, or to go, are out of the way.
+        making = {key: each for key, each in subjects.items() if any(one.repair is Repair.CREATE for one in each)}
+        others = {key: each for key, each in subjects.items() if key not in making}
+        for part in (others, making):
+            await self._carry_out(part)
+        self._stage.ended = True
+        self._report.deleted = self._notes.deleted()
+        return self._report
+
+    async def _carry_out(self, subjects: dict[str, list[Finding]]) -> None:
         for batch in batched(subjects.items(), BATCH):
             jobs = await self._checked(batch)
             # Noted before it is asked: a run that is killed now goes on with it, and counts it as deleted.
@@ -127,9 +137,6 @@ class Applier:
             # The next batch is checked while this one is worked on; no more than a few are under way.
             await self._wait(until=2 * BATCH)
         await self._wait(until=0)
-        self._stage.ended = True
-        self._report.deleted = self._notes.deleted()
-        return self._report
 
     def _by_subject(self, found: Iterable[Finding]) -> dict[str, list[Finding]]:
         subjects: dict[str, list[Finding]] = {}
@@ -229,11 +236,11 @@ class Applier:
         if standing is None or job.held or not _settled(standing):
             return None
         link = standing.link
-        if link.parked is not None:
-            return "refused", f"parked: {link.parked} {link.last_error or ''}".rstrip()
         reason = self._lacks(job, standing)
         if reason is None:
             return "done", ""
+        if link.parked is not None:
+            return "refused", f"parked: {link.parked} {link.last_error or ''}".rstrip()
         return ("refused", reason) if job.rounds >= _ROUNDS else None
 
     def _lacks(self, job: _Job, standing: Standing) -> str | None:

@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS ranges (id INTEGER PRIMARY KEY, low INT NOT NULL, hig
     reached INT NOT NULL, seen INT NOT NULL DEFAULT 0, done INT NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS users (subject_id TEXT PRIMARY KEY, named TEXT, email TEXT, body BLOB NOT NULL)
     WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS customers (customer_id TEXT PRIMARY KEY, owner TEXT, email TEXT,
+CREATE TABLE IF NOT EXISTS customers (customer_id TEXT PRIMARY KEY, owner TEXT, email TEXT, live INT,
     body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS links (subject_id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS mapping (subject_id TEXT PRIMARY KEY, customer_id TEXT NOT NULL) WITHOUT ROWID;
@@ -47,6 +47,10 @@ CREATE INDEX IF NOT EXISTS ix_findings_subject ON findings (subject_id);
 _FORMAT = "1"
 _SEVERAL = 5
 """Of what makes a case ambiguous, a few are enough."""
+_RIVALS = (
+    "SELECT subject_id FROM users WHERE named = ?"
+    " AND NOT EXISTS (SELECT 1 FROM customers WHERE customers.owner = users.subject_id)"
+)
 _encode = msgspec.msgpack.Encoder().encode
 _user = msgspec.msgpack.Decoder(UserBody).decode
 _customer = msgspec.msgpack.Decoder(SeenCustomer).decode
@@ -168,11 +172,17 @@ class Workspace:
     ) -> None:
         """A page of customers, and where their range goes on."""
         rows = [
-            (each.customer_id, each.owner, None if each.archived else _lower(each.fields.email), _encode(each))
+            (
+                each.customer_id,
+                each.owner,
+                None if each.archived else _lower(each.fields.email),
+                each.live,
+                _encode(each),
+            )
             for each in customers
         ]
         self._db.execute("BEGIN")
-        self._db.executemany("INSERT OR REPLACE INTO customers VALUES (?, ?, ?, ?)", rows)
+        self._db.executemany("INSERT OR REPLACE INTO customers VALUES (?, ?, ?, ?, ?)", rows)
         if place is not None:
             self._keep_range(place, done=done)
         self._db.execute("COMMIT")
@@ -266,11 +276,11 @@ class Workspace:
         linked = self._db.execute("SELECT body FROM links WHERE subject_id = ?", (subject_id,)).fetchone()
         link = _link(linked[0]) if linked is not None else None
         customers = tuple(_customer(body) for (body,) in owned)
-        # What may have to go, and another user's metadata names, is not ours to judge.
+        # What may have to go, and is all that another user's metadata names, is not ours to judge.
         rivals = {}
         if row is None or len(customers) > 1:
             for each in customers:
-                named_by = self._subjects("SELECT subject_id FROM users WHERE named = ?", each.customer_id)
+                named_by = self._subjects(_RIVALS, each.customer_id)
                 rivals[each.customer_id] = tuple(name for name in named_by if name != subject_id)
         if row is None:
             return State(subject_id=subject_id, customers=customers, rivals=rivals, link=link)
@@ -319,7 +329,7 @@ class Workspace:
         return tuple(
             Candidate(
                 customer=each,
-                named_by=self._subjects("SELECT subject_id FROM users WHERE named = ?", key),
+                named_by=self._subjects(_RIVALS, key),
                 shared_with=shared,
             )
             for key, each in sorted(found.items())
@@ -329,7 +339,9 @@ class Workspace:
     def _elsewhere(self, user: UserBody) -> tuple[str, ...]:
         """Customers that carry the user's address and name somebody else."""
         rows = self._db.execute(
-            "SELECT customer_id FROM customers WHERE email = ? AND owner IS NOT NULL ORDER BY customer_id LIMIT ?",
+            "SELECT customer_id FROM customers WHERE email = ? AND owner IS NOT NULL"
+            # An orphan that nobody pays by makes room.
+            " AND (live IS NOT 0 OR owner IN (SELECT subject_id FROM users)) ORDER BY customer_id LIMIT ?",
             (_lower(user.fields.email), _SEVERAL),
         )
         return tuple(customer_id for (customer_id,) in rows)

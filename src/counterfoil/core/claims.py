@@ -85,7 +85,8 @@ def _by_name(state: State, named: str, missing: list[Finding]) -> list[Finding] 
     other = state.named
     if other is None:
         why = "Clerk's metadata names a customer that is not there: deleted, or of another mode or account"
-        return [replaced(foreign, why=why, repair=Repair.CREATE if missing else None)]
+        plain = missing and missing[0].repair is not None and not state.candidates
+        return [replaced(foreign, why=why, repair=Repair.CREATE if plain else None)]
     if other.owner is not None:
         why = "Clerk's metadata names another user's customer, and the user has none"
         return [replaced(foreign, why=why, subscribed=other.live or 0)]

@@ -75,7 +75,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """The customer that Clerk's metadata names, whosever it is; ``None``: it is not on Stripe's list."""
     candidates: tuple[Candidate, ...] = ()
     rivals: dict[str, tuple[str, ...]] = {}
-    """Of the customers that may have to go: other users whose metadata names them."""
+    """Of the customers that may have to go: other users whose metadata names them, and who have no other."""
     elsewhere: tuple[str, ...] = ()
     """Customers of other users that carry the user's address."""
     mapped: str | None = None
