@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from counterfoil.audit.apply import Tell
 from counterfoil.audit.examine import Sides
+from counterfoil.audit.patience import insistently
 from counterfoil.audit.plan_file import About
 from counterfoil.billing.listing import CustomerLister
 from counterfoil.billing.stripe import MARK, StripeApi, is_live
@@ -385,6 +386,6 @@ class _Fresh:
     async def tell(self, errands: Sequence[Errand]) -> Sequence[str]:
         catch_up, elapsed = self._crew.context.catch_up, self._crew.context.clock.elapsed
         if self._looked is None or elapsed() - self._looked > _LOOK_EVERY:
-            await catch_up.reach(catch_up.world().stripe_now - 2_000, _LOOK_PATIENCE)
+            await insistently(lambda: catch_up.reach(catch_up.world().stripe_now - 2_000, _LOOK_PATIENCE))
             self._looked = elapsed()
         return await self._crew.supervisor.run_errands(errands)
