@@ -1,7 +1,7 @@
 """Play seeds of the simulation, any number on all cores; or play one again, cut down as it was told.
 
-    python -m tools.soak --seeds 20000
-    python -m tools.soak --seed 1031 --without lag,skew --events 0,4,7 --trace
+python -m tools.soak --seeds 20000
+python -m tools.soak --seed 1031 --without lag,skew --events 0,4,7 --trace
 """
 
 import argparse
@@ -96,7 +96,9 @@ def _show(result: Result) -> None:
         print(f"  {event.at:9.3f} {event.kind} {event.with_ or ''}")
     for violation in result.violations:
         print(f"  VIOLATION {violation}")
-    print(f"  trace {result.digest}, {result.calls} calls, {result.points} points, {result.hours:.0f} virtual hours")
+    print(
+        f"  trace {result.digest}, {result.calls} calls, {result.points} points, {result.hours:.0f} virtual hours"
+    )
     print(f"  again: {command(script)}")
 
 

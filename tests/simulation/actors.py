@@ -169,7 +169,9 @@ class Cast:
         """A living user's customer: (user, customer)."""
         stripe, clerk = self.stage.sandbox.stripe, self.stage.sandbox.clerk
         owned = [
-            (owner, each.id) for each in stripe.live_customers() if (owner := each.metadata.get(OWNER)) in clerk.users
+            (owner, each.id)
+            for each in stripe.live_customers()
+            if (owner := each.metadata.get(OWNER)) in clerk.users
         ]
         return owned[who % len(owned)] if owned else None  # type: ignore[return-value]
 
@@ -338,5 +340,3 @@ class Cast:
                 self.stage.sandbox.clerk.change_name(self.stage.time(), user, first, last)
                 self.changed[user, "name"] = self.stage.time()
                 self.stage.changed(user)
-
-

@@ -58,9 +58,13 @@ def faults_of(cast: Cast) -> Iterator[str]:
         for key, where in keys.items():
             if user_id in clerk.users and key not in getattr(clerk.users[user_id], where):
                 yield f"{user_id}: what the app wrote is lost: {key}"
-    for (customer_id, what) in cast.edited:
+    for customer_id, what in cast.edited:
         now = stripe.customers[customer_id]
-        if what == "other" and not now.deleted and (now.metadata.get("vip"), now.description) != ("yes", "a friend"):
+        if (
+            what == "other"
+            and not now.deleted
+            and (now.metadata.get("vip"), now.description) != ("yes", "a friend")
+        ):
             yield f"{customer_id}: what a person wrote is lost"
 
 

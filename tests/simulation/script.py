@@ -138,7 +138,9 @@ def _events(random: Random) -> Iterator[Event]:
         for _ in range(random.randint(1, 3)):
             yield Event(random.uniform(0, length), kind, TROUBLE[kind](random))
     if random.random() < 0.15:
-        yield Event(length, "years of replay", {"after": random.uniform(20, 89) * 24 * HOUR, "share": random.random()})
+        yield Event(
+            length, "years of replay", {"after": random.uniform(20, 89) * 24 * HOUR, "share": random.random()}
+        )
 
 
 def _pick(random: Random, kinds: dict[str, tuple[int, Draw]]) -> str:

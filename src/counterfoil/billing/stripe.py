@@ -25,6 +25,8 @@ MARK = "counterfoil"
 """The metadata key of our mark: the idempotency key that made the customer."""
 ARCHIVED = "counterfoilArchived"
 """The metadata key of our mark of an archived customer: when its user was deleted, in UTC."""
+ARCHIVED_OF = "counterfoilArchivedOf"
+"""The metadata key that says whose a customer was that an applied plan has archived."""
 TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5)
 
 # It would write a file into the home folder and send an id from it (facts 3.7).
@@ -95,7 +97,7 @@ class StripeApi:
         try:
             account = await self._call("account", ticket, self._client.v1.accounts.retrieve_current_async)
         except KeyRefused as error:
-            self._forgive(error)
+            self.forgive(error)
             return None
         return str(account.id)
 
@@ -208,11 +210,11 @@ class StripeApi:
                 send = lambda: retrieve(customer_id, expand)  # noqa: E731
                 return await self._call("customers.retrieve", ticket, send), True
             except KeyRefused as error:
-                self._forgive(error)
+                self.forgive(error)
         found = await self._call("customers.retrieve", ticket, lambda: retrieve(customer_id))
         return found, not expanded
 
-    def _forgive(self, error: KeyRefused) -> None:
+    def forgive(self, error: KeyRefused) -> None:
         """A restricted key lacks one permission, and is good otherwise; any other refusal is raised again."""
         if error.status != 403:
             raise error
@@ -237,7 +239,7 @@ class StripeApi:
                 "payment_intents.list", ticket, lambda: intents({"customer": customer.id, "limit": 1})
             )
         except KeyRefused as error:
-            self._forgive(error)
+            self.forgive(error)
             return True
         return bool(found.data)
 
@@ -266,6 +268,12 @@ class StripeApi:
         when = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return await self._update(customer_id, {"metadata": {ARCHIVED: when}}, ticket)
 
+    async def retire(self, customer_id: str, subject_id: str, at: int, ticket: Ticket) -> str:
+        """Archive a customer for good: it names its user under another key, so that nobody takes it for theirs."""
+        when = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        metadata = {ARCHIVED: when, ARCHIVED_OF: subject_id, self._owner_key: ""}
+        return await self._update(customer_id, {"metadata": metadata}, ticket)
+
     async def restore(self, customer_id: str, ticket: Ticket) -> str:
         """Take that mark away: an empty value removes its key (facts 3.2)."""
         return await self._update(customer_id, {"metadata": {ARCHIVED: ""}}, ticket)
@@ -290,7 +298,7 @@ class StripeApi:
         except NotFound as error:
             return Subscription(subscription_id=subscription_id, status="canceled"), error.request_id
         except KeyRefused as error:
-            self._forgive(error)
+            self.forgive(error)
             raise Rejected(
                 str(error), upstream="stripe", status=error.status, code=error.code, request_id=error.request_id
             ) from error
@@ -313,6 +321,12 @@ class StripeApi:
             "customers.delete", ticket, lambda: self._client.v1.customers.delete_async(customer_id)
         )
         return _header(gone, "request-id")
+
+    async def raw(self, operation: str, ticket: Ticket, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
+        """GET ``path``, as plain JSON."""
+        answer = await self._call(operation, ticket, lambda: self._client.raw_request_async("get", path, **query))
+        told: dict[str, Any] = answer.data
+        return told
 
     async def close(self) -> None:
         """Let the connections go."""

@@ -4,7 +4,7 @@ Own code, because the official client cannot do it: it drops ``starting_after``,
 unknown value, retries for an hour, and takes 11.7 ms of CPU a call. Tests hold both against one sandbox.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -130,7 +130,9 @@ class ClerkApi:
     async def users(self, ticket: Ticket, **query: str | int) -> list[UserBody]:
         """One page of ``GET /users``: a bare array. Users that cannot be read are left out, and logged."""
         # urlencode writes a leading + as %2B, as Clerk wants it.
-        answer = await self._call("users.list", ticket, "GET", f"/users?{urlencode(query)}")
+        return self._page(await self._call("users.list", ticket, "GET", f"/users?{urlencode(query)}"))
+
+    def _page(self, answer: Answer) -> list[UserBody]:
         page: list[UserBody] = []
         for raw in _decoded(answer, list[msgspec.Raw]):
             try:
@@ -138,6 +140,11 @@ class ClerkApi:
             except (msgspec.DecodeError, BadSubject, WebhookUnreadable) as error:
                 _log.warning("clerk.user_unreadable", error=type(error).__name__)
         return page
+
+    async def these_users(self, subject_ids: Sequence[str], ticket: Ticket) -> list[UserBody]:
+        """Those of up to 100 users that there are: one call, however many."""
+        query = [("limit", str(PAGE)), *(("user_id", each) for each in subject_ids)]
+        return self._page(await self._call("users.list", ticket, "GET", f"/users?{urlencode(query)}"))
 
     async def write_link_back(
         self, subject_id: str, customer_id: str, place: LinkBack, ticket: Ticket

@@ -40,6 +40,17 @@ async def order(url: str, what: str, wanted: Mapping[str, object], alone: Alone)
 
 async def _ask(owner: Holder, what: str, wanted: Mapping[str, object]) -> int:
     """Ask the running serve, over its local API; it answers a number under one name."""
+    answer = await send(owner, what, msgspec.json.encode(wanted))
+    (count,) = msgspec.json.decode(answer, type=dict[str, int]).values()
+    return count
+
+
+async def send(owner: Holder, what: str, body: bytes) -> bytes:
+    """POST to a running serve's local API.
+
+    Raises:
+        DatabaseBusy: whoever owns the database is no serve, or does not answer.
+    """
     if not owner.address:
         raise DatabaseBusy(f"process {owner.pid} owns the database: try again when it has ended")
     headers = {"authorization": f"Bearer {owner.token}"}
@@ -47,15 +58,12 @@ async def _ask(owner: Holder, what: str, wanted: Mapping[str, object]) -> int:
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.post(
-                f"{owner.address}/v1/{what}", data=msgspec.json.encode(wanted), headers=headers
-            ) as answer,
+            session.post(f"{owner.address}/v1/{what}", data=body, headers=headers) as answer,
         ):
             if answer.status != 200:
                 raise DatabaseBusy(f"the running serve answered {answer.status}")
-            (count,) = msgspec.json.decode(await answer.read(), type=dict[str, int]).values()
-            return count
-    except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
+            return await answer.read()
+    except (aiohttp.ClientError, TimeoutError) as error:
         raise DatabaseBusy(
             f"the running serve (process {owner.pid}, {owner.address}) does not answer: {type(error).__name__}"
         ) from error

@@ -5,7 +5,23 @@ from typing import Annotated
 import typer
 
 from counterfoil import __version__
-from counterfoil.cli import check, db, demo, ensure, move, release, retry, sandbox, serve, show, status, undo
+from counterfoil.cli import (
+    apply,
+    audit,
+    backfill,
+    check,
+    db,
+    demo,
+    ensure,
+    move,
+    release,
+    retry,
+    sandbox,
+    serve,
+    show,
+    status,
+    undo,
+)
 
 app = typer.Typer(
     name="counterfoil",
@@ -39,6 +55,9 @@ _COMMANDS = (
     serve.serve,
     demo.demo,
     check.check,
+    audit.audit,
+    apply.apply,
+    backfill.backfill,
     status.status,
     show.show,
     retry.retry,

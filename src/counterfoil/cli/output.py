@@ -49,13 +49,16 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn our own errors into a sentence and an exit code; any other one is a bug, and shows as one."""
+def explained(always: Exit | None = None) -> Iterator[None]:
+    """Turn our own errors into a sentence and an exit code; any other one is a bug, and shows as one.
+
+    ``always``: the exit code of every error, for a command whose other codes mean something else.
+    """
     try:
         yield
     except CounterfoilError as error:
         errors.print(f"[bold red]error:[/] {_escaped(error)}")
-        raise typer.Exit(_code(error)) from None
+        raise typer.Exit(always if always is not None else _code(error)) from None
 
 
 def _escaped(error: CounterfoilError) -> str:

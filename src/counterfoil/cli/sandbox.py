@@ -1,5 +1,6 @@
 """``counterfoil sandbox``: Clerk, Stripe and Svix, played on this machine."""
 
+import time
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ from counterfoil.cli.output import explained, screen
 from counterfoil.cli.serve import run, told_to_stop
 from counterfoil.sandbox.courier import Courier
 from counterfoil.sandbox.http import serve as serve_sandbox
+from counterfoil.sandbox.mess import Planter
 from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
 from counterfoil.sandbox.svix import SvixSettings
 
@@ -20,6 +22,7 @@ def sandbox(
     seed: Annotated[int, typer.Option(help="What happens by chance happens by this seed.")] = 0,
     speed: Annotated[float, typer.Option(help="How much faster than Svix's own the retry schedule runs.")] = 1.0,
     latency: Annotated[float, typer.Option(help="Milliseconds that every answer takes.")] = 50.0,
+    mess: Annotated[int, typer.Option(help="Begin with so many cases of an old handler's mess.")] = 0,
 ) -> None:
     """Play Clerk, Stripe and Svix, and say how to point serve at them. Nothing leaves this machine."""
     settings = SandboxSettings(
@@ -28,12 +31,14 @@ def sandbox(
         svix=SvixSettings(time_scale=1.0 / max(speed, 0.001)),
     )
     with explained():
-        run(_play(settings, port, webhook))
+        run(_play(settings, port, webhook, mess))
 
 
-async def _play(settings: SandboxSettings, port: int, webhook: str) -> None:
+async def _play(settings: SandboxSettings, port: int, webhook: str, mess: int) -> None:
     stop = told_to_stop()
     world = Sandbox(settings)
+    if mess:
+        Planter(world, settings.seed, time.time()).plant(mess)
     async with serve_sandbox(world, port) as base, Courier(world.svix, webhook):
         screen.print("[bold]The sandbox is running.[/] In another terminal:\n")
         for name, value in environment(settings, base).items():

@@ -30,9 +30,9 @@ def plan_creation(turn: Turn, policy: Policy) -> Step:
         step = _adopt_named(turn, named, policy)
         if step is not None:
             return step
-    obstacle = _obstacle(link, policy)
-    if obstacle is not None:
-        return obstacle
+    why_not = obstacle(link, policy)
+    if why_not is not None:
+        return why_not
     if link.mapping_error is not None:
         return park_unmapped(link.mapping_error)
     return _adopt_by_email(turn, policy) or OpenIntent(
@@ -40,8 +40,8 @@ def plan_creation(turn: Turn, policy: Policy) -> Step:
     )
 
 
-def _obstacle(link: Link, policy: Policy) -> Settled | None:
-    """Why no customer is to be made now; any news about the user has this looked at again."""
+def obstacle(link: Link, policy: Policy) -> Settled | None:
+    """Why no customer is to be made for a user now; any news about the user has this looked at again."""
     if not link.wanted:
         return Settled("older than the first start", Without.OLDER)
     if policy.create is Create.ON_DEMAND and not link.asked:
@@ -104,7 +104,7 @@ def _adopt_by_email(turn: Turn, policy: Policy) -> Step | None:
     if turn.searched != email:
         return FindByEmail(email)
     found = [turn.inspected.get(each.customer_id, each) for each in turn.candidates]
-    live = [each for each in found if not each.gone]
+    live = [each for each in found if not each.gone and not each.archived]
     ours = [each for each in live if each.owner == link.subject_id]
     if len(ours) > 1:
         return Park(ParkReason.DUPLICATE, _names(ours))

@@ -102,7 +102,7 @@ def _schedule(link: Link | None, new: Link, news: News, now: int) -> Link:
     quiet = {"source_version": new.source_version, "absent_at": new.absent_at, "doubted_at": new.doubted_at}
     if link is not None and link.parked is None and _replace(link, **quiet) == new:
         return new  # only a later version of what is known already: our own echo, a sign-in
-    live = isinstance(news, UserEvent | UserDeleted | Asked | Ruled)
+    live = isinstance(news, UserEvent | UserDeleted | Ruled) or (isinstance(news, Asked) and not news.bulk)
     lane = Lane.LIVE if live or (new.dirty_at is not None and new.lane is Lane.LIVE) else Lane.BULK
     return _replace(
         new,

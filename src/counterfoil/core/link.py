@@ -61,6 +61,15 @@ class Ended(StrEnum):
     CLOSING = "closing"  # about to be archived, once its subscriptions have ended
 
 
+class Order(IntEnum):
+    """What a person has approved to be done with a sighted customer, by applying a plan."""
+
+    NONE = 0
+    ADOPT = 1  # the link is to hold this one
+    ARCHIVE = 2  # our mark, and it names the user no more
+    DELETE = 3  # if nothing is attached to it; otherwise as ARCHIVE
+
+
 class Lane(IntEnum):
     """Which work goes first."""
 
@@ -165,3 +174,4 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     """Our idempotency key, from the customer's metadata; ``None``: made by something else."""
     archived: bool = False
     """It carries our mark of an archived customer."""
+    order: Order = Order.NONE

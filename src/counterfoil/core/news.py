@@ -5,7 +5,7 @@ Times are milliseconds since the epoch.
 
 import msgspec
 
-from counterfoil.core.link import Address, Fields, Ruling
+from counterfoil.core.link import Address, Fields, Order, Ruling
 
 
 class UserBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +79,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     subject_id: str
     want: bool = False
+    bulk: bool = False
+    """It is one of many: whoever signs up now goes first."""
 
 
 class Ruled(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +98,8 @@ class CustomerSeen(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     mark: str | None = None
     archived: bool = False
+    order: Order = Order.NONE
+    """What a person has approved to be done with it."""
 
 
 News = UserEvent | UserRead | UserDeleted | UserAbsent | Unconfirmed | Asked | Ruled | CustomerSeen

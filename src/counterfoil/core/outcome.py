@@ -23,6 +23,7 @@ from counterfoil.core.step import (
     ForgoCustomer,
     HandOver,
     InspectCustomer,
+    LapseOrder,
     LookForCustomer,
     OpenIntent,
     Park,
@@ -31,6 +32,7 @@ from counterfoil.core.step import (
     RemoveCustomer,
     ReserveCustomer,
     RestoreCustomer,
+    RetireCustomer,
     RowStep,
     StartLook,
     UpdateCustomer,
@@ -53,6 +55,7 @@ from counterfoil.errors import (
 _replace = msgspec.structs.replace
 _OUTAGE_ATTEMPTS = 7
 """Failures that count in an outage: a back-off of up to two minutes."""
+_OnCustomer = UpdateCustomer | RemoveCustomer | ArchiveCustomer | RestoreCustomer | RetireCustomer
 _EMAIL_REFUSED = "email_invalid"
 
 
@@ -84,7 +87,7 @@ def fold_row_step(link: Link, step: RowStep, now: int) -> Link:
             return _let_go(link)
         case RememberEnd():
             return _replace(link, ended=step.ended)
-        case DropSighting():
+        case DropSighting() | LapseOrder():
             return link
         case CountLook():
             return _replace(link, looks=link.looks + 1)
@@ -111,7 +114,7 @@ def fold_success(link: Link, step: CallStep, customer_id: str | None = None) -> 
             return _keep(link, step.customer_id, None)
         case UpdateCustomer():
             return _replace(link, applied=overlay(link.applied, step.changes))
-        case RemoveCustomer():
+        case RemoveCustomer() | RetireCustomer():
             return _let_go(link) if step.customer_id == link.customer_id else link
         case ArchiveCustomer():
             return _replace(link, ended=Ended.ARCHIVED)
@@ -159,7 +162,7 @@ def fold_failure(
         case KeyReused() | ReplayedFailure() if isinstance(step, CreateCustomer):
             # This key will never bring the customer: only looking tells whether there is one.
             return _replace(told, look_after=world.stripe_now + policy.quiet), Again(counts=False, after=0)
-        case NotFound() if isinstance(step, UpdateCustomer | RemoveCustomer | ArchiveCustomer | RestoreCustomer):
+        case NotFound() if isinstance(step, _OnCustomer):
             return (_let_go(told) if step.customer_id == link.customer_id else told), Again(counts=False, after=0)
         case NotFound() if isinstance(step, WriteLinkBack):
             # The user is gone, or seems so: the engine asks for a read, which decides.

@@ -3,6 +3,7 @@
 from counterfoil.core.creating import own_name, park_unmapped, plan_creation, resolve_claim
 from counterfoil.core.customer import difference, wanted_fields
 from counterfoil.core.link import Deletion, Doubt, Fields, Link, ParkReason, Sighting
+from counterfoil.core.orders import plan_orders
 from counterfoil.core.policy import ABSENT_TWICE, DISAGREED, LATER_LOOKS, LinkBack, Policy
 from counterfoil.core.removal import plan_removal, plan_return
 from counterfoil.core.step import (
@@ -41,6 +42,9 @@ def plan(turn: Turn, policy: Policy, world: World, now: int) -> Step:
         return _confirm(turn, now)
     if link.claiming:
         return resolve_claim(turn)
+    ordered = plan_orders(turn, policy, world, now)
+    if ordered is not None:
+        return ordered
     if link.deletion is not Deletion.NONE:
         step = plan_removal(turn, policy, world, now)
         return (_later_looks(link, world, now) or step) if isinstance(step, Settled) else step

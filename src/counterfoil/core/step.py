@@ -97,6 +97,13 @@ class ArchiveCustomer(msgspec.Struct, frozen=True, tag=True):
     at: int
 
 
+class RetireCustomer(msgspec.Struct, frozen=True, tag=True):
+    """Archive a customer for good: our mark, and its metadata names the subject no more; ``at``: when (ms)."""
+
+    customer_id: str
+    at: int
+
+
 class RestoreCustomer(msgspec.Struct, frozen=True, tag=True):
     """Take our mark from an archived customer again."""
 
@@ -168,6 +175,12 @@ class DropSighting(msgspec.Struct, frozen=True, tag=True):
     customer_id: str
 
 
+class LapseOrder(msgspec.Struct, frozen=True, tag=True):
+    """What was approved for a sighted customer cannot be done any more: it is a sighting like any other."""
+
+    customer_id: str
+
+
 class HandOver(msgspec.Struct, frozen=True, tag=True):
     """A person has moved a deleted user's customer to ``owner``: let it go, and tell that user's link."""
 
@@ -231,6 +244,7 @@ CallStep = (
     | UpdateCustomer
     | RemoveCustomer
     | ArchiveCustomer
+    | RetireCustomer
     | RestoreCustomer
     | CancelSubscription
     | WriteLinkBack
@@ -244,6 +258,7 @@ RowStep = (
     | ForgoCustomer
     | DropCustomer
     | DropSighting
+    | LapseOrder
     | HandOver
     | RememberEnd
     | CountLook

@@ -23,6 +23,7 @@ from counterfoil.core.step import (
     ReadUser,
     RemoveCustomer,
     RestoreCustomer,
+    RetireCustomer,
     Turn,
     UpdateCustomer,
     WriteLinkBack,
@@ -35,7 +36,7 @@ _PATIENCE = 30.0
 """Seconds that a turn waits for the shared scan before it gives its place to another."""
 
 
-_OnCustomer = UpdateCustomer | RemoveCustomer | ArchiveCustomer | RestoreCustomer
+_OnCustomer = UpdateCustomer | RemoveCustomer | ArchiveCustomer | RestoreCustomer | RetireCustomer
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,9 @@ async def _send(context: Context, turn: Turn, step: CallStep, task: Task, ticket
         case ArchiveCustomer():
             request_id = await stripe.archive(step.customer_id, step.at, ticket)
             return replace(done, inspected=_archived(turn, step.customer_id, now=True), request_id=request_id)
+        case RetireCustomer():
+            request_id = await stripe.retire(step.customer_id, link.subject_id, step.at, ticket)
+            return replace(done, dealt_with=step.customer_id, request_id=request_id)
         case RestoreCustomer():
             request_id = await stripe.restore(step.customer_id, ticket)
             return replace(done, inspected=_archived(turn, step.customer_id, now=False), request_id=request_id)

@@ -114,10 +114,15 @@ async def pin(database: Database, found: Environment, metadata_key: str, now: in
 
 def compare(pinned: Environment, found: Environment) -> None:
     """Raise `WrongEnvironment` where the keys are of another environment than the pinned one."""
-    accounts = {pinned.stripe_account, found.stripe_account} - {_UNKNOWN}
-    if pinned.clerk_instance != found.clerk_instance or pinned.livemode != found.livemode or len(accounts) > 1:
+    if differ(pinned, found):
         raise WrongEnvironment(
             f"this database belongs to {pinned.sentence()}, but the keys are of {found.sentence()}. "
             "Nothing was written. Use the first one's keys, or give the other one a database of its own "
             "(DATABASE_URL)."
         )
+
+
+def differ(one: Environment, other: Environment) -> bool:
+    """Whether they are two; an account that is not known may be any."""
+    accounts = {one.stripe_account, other.stripe_account} - {_UNKNOWN}
+    return one.clerk_instance != other.clerk_instance or one.livemode != other.livemode or len(accounts) > 1

@@ -22,6 +22,7 @@ from counterfoil.errors import DatabaseUnavailable
 from counterfoil.store import figures, journal, links
 from counterfoil.store.database import Database
 from counterfoil.store.journal import Entry
+from counterfoil.store.orders import Errand, place
 
 GRACE = 20.0
 """Seconds that turns under way get at the end; with the intake's drain it stays within 25."""
@@ -65,11 +66,15 @@ class Supervisor:
         if self._alerts is not None:
             self._alerts.look()
 
-    def start(self) -> None:
-        """Take deliveries at once; work begins when the first scan has ended."""
+    def start(self, *, receives: bool = True) -> None:
+        """Take deliveries at once; work begins when the first scan has ended.
+
+        Not where the node ``receives`` nothing, and only works on what it is asked for: then it seeks no news
+        either.
+        """
         self._keep(self.intake.run(), "intake")
-        self._keep(self._work(), "work")
-        if self._alerts is not None:
+        self._keep(self._work(seeks=receives), "work")
+        if self._alerts is not None and receives:
             self._keep(self._alerts.run(), "alerts")
 
     async def stop(self) -> None:
@@ -106,6 +111,13 @@ class Supervisor:
         self.worker.wake()
         return count
 
+    async def run_errands(self, errands: Sequence[Errand]) -> list[str]:
+        """Ask links for what a plan says; returns the subjects to ask again, which a worker holds just now."""
+        now, since = self._context.clock.now(), self._context.rules.policy.since
+        held = await self._context.database.write(lambda connection: place(connection, errands, since, now))
+        self.worker.wake()
+        return held
+
     async def release_deletions(self) -> int:
         """Let held removals go on, each after its user was read; returns how many will be."""
         now = self._context.clock.now()
@@ -117,16 +129,17 @@ class Supervisor:
     def _keep(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self._loops.append(asyncio.create_task(work, name=name))
 
-    async def _work(self) -> None:
+    async def _work(self, *, seeks: bool) -> None:
         await self._verify()
         await self._context.catch_up.first()
         await self._reclaim()
-        if not self._context.rules.observe:
+        if seeks and not self._context.rules.observe:
             await self._unobserve()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.worker.run())
-            group.create_task(self._sweeper.run())
-            group.create_task(self._prune())
+            if seeks:
+                group.create_task(self._sweeper.run())
+                group.create_task(self._prune())
             group.create_task(self._hasten())
 
     async def _hasten(self) -> None:

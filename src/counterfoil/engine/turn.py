@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from counterfoil.core.backoff import delay
-from counterfoil.core.link import Deletion, Ended, Link, ParkReason
+from counterfoil.core.link import Deletion, Ended, Link, Order, ParkReason
 from counterfoil.core.news import CustomerSeen
 from counterfoil.core.outcome import Again, fold_end, fold_row_step
 from counterfoil.core.plan import plan
@@ -24,6 +24,7 @@ from counterfoil.core.step import (
     FindByEmail,
     HandOver,
     InspectCustomer,
+    LapseOrder,
     LookForCustomer,
     OpenIntent,
     Park,
@@ -167,7 +168,8 @@ def end(connection: Connection, turn: Turn, step: EndStep, now: int) -> None:
             released = links.release(connection, link, now, None, clean=True)
     if released is None:
         return
-    if link.customer_id is not None and any(each.customer_id == link.customer_id for each in turn.sightings):
+    own = [each for each in turn.sightings if each.customer_id == link.customer_id]
+    if link.customer_id is not None and any(each.order is Order.NONE for each in own):
         links.forget_sighting(connection, link.customer_id)
     what = describe(step)
     entry = Entry(at=now, kind="result", what=what, subject_id=link.subject_id, detail=detail)
@@ -196,6 +198,9 @@ def _row_step(connection: Connection, rules: Rules, turn: Turn, step: RowStep, n
     if isinstance(step, AdoptCustomer | DropSighting):
         links.forget_sighting(connection, step.customer_id)
         sightings = tuple(each for each in sightings if each.customer_id != step.customer_id)
+    if isinstance(step, LapseOrder):
+        links.lapse_order(connection, step.customer_id)
+        sightings = links.sightings_of(connection, [link.subject_id]).get(link.subject_id, ())
     if isinstance(step, HandOver):
         # Not with our mark: there it is a stranger, which nothing removes as a surplus of ours.
         moved = CustomerSeen(subject_id=step.owner, customer_id=step.customer_id, created=0)

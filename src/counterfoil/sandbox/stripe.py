@@ -88,6 +88,7 @@ class StripeState:
         self.by_created = Order(lambda identifier, _: not self.customers[identifier].deleted)
         self.by_email: dict[str, dict[str, None]] = {}
         self.subscriptions: dict[str, Subscription] = {}
+        self._subscribed: dict[str, list[str]] = {}
         self.payment_methods: dict[str, PaymentMethod] = {}
         self.payment_intents: dict[str, PaymentIntent] = {}
         self.busy: dict[str, float] = {}
@@ -145,6 +146,7 @@ class StripeState:
             identifier, customer.id, begun, self.livemode, status, price, begun, begun + period
         )
         self.subscriptions[identifier] = subscription
+        self._subscribed.setdefault(customer.id, []).append(identifier)
         heappush(self._periods, (subscription.current_period_end, identifier))
         return identifier
 
@@ -206,7 +208,7 @@ class StripeState:
 
     def subscriptions_of(self, customer_id: str) -> list[Subscription]:
         """All subscriptions of a customer, ended ones too, newest first."""
-        found = [s for s in self.subscriptions.values() if s.customer == customer_id]
+        found = [self.subscriptions[identifier] for identifier in self._subscribed.get(customer_id, ())]
         return sorted(found, key=lambda s: s.created, reverse=True)
 
     def new_customer(self, now: float) -> Customer:

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from counterfoil.core.fold import fold_news
-from counterfoil.core.link import Doubt, Ended, Link, Sighting
+from counterfoil.core.link import Doubt, Ended, Link, Order, Sighting
 from counterfoil.core.news import CustomerSeen, News
 from counterfoil.store.rows import (
     COLUMN_LIST,
@@ -46,6 +46,10 @@ _SELECT_HERE = text(
 _SELECT_LOCKED = text(
     f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = ANY(:ids) ORDER BY subject_id FOR UPDATE"  # noqa: S608
 )
+_SELECT_MANY = text(f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = ANY(:ids)")  # noqa: S608
+_SELECT_PAGE = text(
+    f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id > :after ORDER BY subject_id LIMIT :limit"  # noqa: S608
+)
 _INTAKE_LIST = ", ".join(INTAKE_COLUMNS)
 _EXCLUDED = ", ".join(f"{name} = excluded.{name}" for name in INTAKE_COLUMNS[1:])
 _FOLD_HERE = (
@@ -63,24 +67,28 @@ _CHANGE_SHARED = text(
     " WHERE link_rows.subject_id = r.subject_id"
 )
 _DROP = text("DELETE FROM link_rows WHERE subject_id = :subject_id AND customer_id IS NULL AND intent_key IS NULL")
-_SIGHTING = ("customer_id", "subject_id", "created", "mark", "archived")
+_SIGHTING = ("customer_id", "subject_id", "created", "mark", "archived", "ordered")
 _SIGHT = (
     f"INSERT INTO sightings ({', '.join(_SIGHTING)}) {{rows}}"
-    # A person may have moved the customer to another user since it was sighted, or archived it.
-    " ON CONFLICT (customer_id) DO UPDATE SET subject_id = excluded.subject_id, archived = excluded.archived"
+    # A person may have moved the customer to another user since it was sighted, or archived it. What was approved
+    # for it was approved for that user, and is not undone by meeting it again.
+    " ON CONFLICT (customer_id) DO UPDATE SET subject_id = excluded.subject_id, archived = excluded.archived,"
+    " ordered = CASE WHEN excluded.ordered = 0 AND sightings.subject_id = excluded.subject_id"
+    " THEN sightings.ordered ELSE excluded.ordered END"
     " WHERE sightings.subject_id <> excluded.subject_id OR sightings.archived <> excluded.archived"
+    " OR excluded.ordered <> 0"
 )
-_SIGHT_HERE = text(_SIGHT.format(rows="VALUES (:customer_id, :subject_id, :created, :mark, :archived)"))
+_SIGHT_HERE = text(_SIGHT.format(rows="VALUES (:customer_id, :subject_id, :created, :mark, :archived, :ordered)"))
 _SIGHT_SHARED = text(
     _SIGHT.format(rows=f"SELECT {', '.join(_SIGHTING)} FROM {recordset(sightings, _SIGHTING)}")  # noqa: S608
     + " RETURNING customer_id"
 )
 _SIGHTED = (
-    "SELECT customer_id, subject_id, created, mark, archived FROM sightings"
-    " WHERE subject_id {these} ORDER BY customer_id"
+    "SELECT customer_id, subject_id, created, mark, archived, ordered FROM sightings WHERE subject_id {these}"
 )
 _SIGHTED_HERE = text(_SIGHTED.format(these="IN (SELECT value FROM json_each(:ids))"))
 _SIGHTED_SHARED = text(_SIGHTED.format(these="= ANY(:ids)"))
+_LAPSE = text("UPDATE sightings SET ordered = 0 WHERE customer_id = :customer_id")
 _UNSIGHT = text("DELETE FROM sightings WHERE customer_id = :customer_id")
 # Whoever takes over a lease that ran out cannot know what the last holder still wrote: applied = NULL.
 _LEASED = (
@@ -175,7 +183,11 @@ def _heard(connection: Connection, before: Mapping[str, Link], news: Sequence[Ne
         each.customer_id: each
         for each in news
         if isinstance(each, CustomerSeen)
-        and (each.subject_id not in before or before[each.subject_id].customer_id != each.customer_id)
+        and (
+            each.order is not Order.NONE
+            or each.subject_id not in before
+            or before[each.subject_id].customer_id != each.customer_id
+        )
     }
     new = _sight(connection, [seen[key] for key in sorted(seen)]) if seen else set()
     return [
@@ -187,10 +199,14 @@ def _heard(connection: Connection, before: Mapping[str, Link], news: Sequence[Ne
 
 def _sight(connection: Connection, seen: Sequence[CustomerSeen]) -> set[str]:
     """Keep the sightings of different customers; returns those that were not known so."""
-    rows = [{**{name: getattr(each, name) for name in _SIGHTING}, "archived": int(each.archived)} for each in seen]
+    rows = [
+        (each.customer_id, each.subject_id, each.created, each.mark, int(each.archived), int(each.order))
+        for each in seen
+    ]
     if _here(connection):
-        return {row["customer_id"] for row in rows if connection.execute(_SIGHT_HERE, row).rowcount > 0}
-    records = to_records(_SIGHTING, [tuple(row.values()) for row in rows])
+        named = [dict(zip(_SIGHTING, row, strict=True)) for row in rows]
+        return {each["customer_id"] for each in named if connection.execute(_SIGHT_HERE, each).rowcount > 0}
+    records = to_records(_SIGHTING, rows)
     return {row[0] for row in connection.execute(_SIGHT_SHARED, {"rows": records})}
 
 
@@ -253,20 +269,39 @@ def get(connection: Connection, subject_id: str) -> Link | None:
     return None if row is None else to_link(row)
 
 
+def many(connection: Connection, subject_ids: Collection[str]) -> dict[str, Link]:
+    """Those of these links that there are."""
+    statement = _SELECT_HERE if _here(connection) else _SELECT_MANY
+    return {row[0]: to_link(row) for row in connection.execute(statement, {"ids": _ids(connection, subject_ids)})}
+
+
+def after(connection: Connection, subject_id: str, limit: int) -> list[Link]:
+    """A page of all links, in the order of their ids."""
+    return [to_link(row) for row in connection.execute(_SELECT_PAGE, {"after": subject_id, "limit": limit})]
+
+
 def sightings_of(connection: Connection, subject_ids: Sequence[str]) -> dict[str, tuple[Sighting, ...]]:
     """The sightings of each of these subjects that has any."""
     found: dict[str, tuple[Sighting, ...]] = {}
     statement = _SIGHTED_HERE if _here(connection) else _SIGHTED_SHARED
-    for row in connection.execute(statement, {"ids": _ids(connection, subject_ids)}):
+    rows = connection.execute(statement, {"ids": _ids(connection, subject_ids)})
+    # Ordered here: asked to do it, SQLite reads the whole table in that order.
+    for row in sorted(rows, key=lambda row: row.customer_id):
         sighting = Sighting(
             customer_id=row.customer_id,
             subject_id=row.subject_id,
             created=row.created,
             mark=row.mark,
             archived=bool(row.archived),
+            order=Order(row.ordered),
         )
         found[row.subject_id] = (*found.get(row.subject_id, ()), sighting)
     return found
+
+
+def lapse_order(connection: Connection, customer_id: str) -> None:
+    """What was approved for a sighted customer cannot be done any more."""
+    connection.execute(_LAPSE, {"customer_id": customer_id})
 
 
 def forget_sighting(connection: Connection, customer_id: str) -> None:

@@ -30,9 +30,9 @@ def to_row(link: Link) -> dict[str, Any]:
     row["eligible"] = int(link.eligible)
     row["asked"] = int(link.asked)
     row["claiming"] = int(link.claiming)
-    row["fields"] = _json(link.fields)
-    row["applied"] = _json(link.applied)
-    row["intent_params"] = _json(link.intent_params)
+    row["fields"] = fields_json(link.fields)
+    row["applied"] = fields_json(link.applied)
+    row["intent_params"] = fields_json(link.intent_params)
     for name in ("address", "deletion", "must_confirm", "ruling", "lane"):
         row[name] = int(row[name])
     row["parked"] = str(link.parked) if link.parked is not None else None
@@ -45,7 +45,7 @@ def to_intake_row(link: Link) -> tuple[Any, ...]:
     return (
         link.subject_id,
         link.source_version,
-        _json(link.fields),
+        fields_json(link.fields),
         link.link_back,
         link.private_name,
         int(link.address),
@@ -129,7 +129,8 @@ def to_records(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return _encoder.encode([dict(zip(names, row, strict=True)) for row in rows]).decode()
 
 
-def _json(fields: Fields | None) -> str | None:
+def fields_json(fields: Fields | None) -> str | None:
+    """Fields, as a column holds them."""
     return None if fields is None else _encoder.encode(fields).decode()
 
 

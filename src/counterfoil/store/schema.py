@@ -93,6 +93,7 @@ sightings = Table(
     Column("created", BigInteger, nullable=False),
     Column("mark", Text),
     Column("archived", SmallInteger, nullable=False, server_default="0"),
+    Column("ordered", SmallInteger, nullable=False, server_default="0"),
     Index("ix_sightings_subject", "subject_id"),
 )
 

@@ -1,8 +1,8 @@
 """The ASGI application: the webhook's path goes straight to the receiver, all else to Starlette.
 
 ``/healthz`` (the process lives), ``/readyz`` (deliveries are taken), ``/metrics``; for the command line
-``/v1/retry``, ``/v1/undo`` and ``/v1/release``, with the token that ``serve`` leaves beside its database; and the
-API for apps.
+``/v1/retry``, ``/v1/undo``, ``/v1/release`` and ``/v1/apply``, with the token that ``serve`` leaves beside its
+database; and the API for apps.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,9 +18,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from counterfoil.core.subject import user_id
 from counterfoil.errors import BadSubject
+from counterfoil.store import orders
+from counterfoil.store.orders import Errand
 from counterfoil.web.api import Api, opens, routes
 
 _LIMIT = 64 * 1024
+_PLAN_LIMIT = 4 * 1024 * 1024
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -69,6 +72,7 @@ class Desk:
     retry: Callable[[RetryRequest], Awaitable[int]]
     undo: Callable[[UndoRequest], Awaitable[int]]
     release: Callable[[ReleaseRequest], Awaitable[int]]
+    apply: Callable[[Sequence[Errand]], Awaitable[Sequence[str]]]
 
 
 def build(receiver: ASGIApp, webhook_path: str, desk: Desk, api: Api) -> ASGIApp:
@@ -98,10 +102,22 @@ def local_routes(desk: Desk, api: Api) -> list[Route]:
     async def metrics(_: Request) -> Response:
         return Response(await desk.metrics(), media_type=CONTENT_TYPE)
 
+    def admitted(request: Request) -> bool:
+        return opens(request.headers.get("authorization"), [desk.token])
+
+    async def apply(request: Request) -> Response:
+        if not admitted(request):
+            return _unadmitted()
+        try:
+            errands = orders.decode(await _body(request, _PLAN_LIMIT))
+        except msgspec.DecodeError:
+            return JSONResponse({"error": "send a list of errands, as `counterfoil apply` does"}, 400)
+        return JSONResponse({"held": list(await desk.apply(errands))})
+
     def order(kind: type[Order], done: str, carry_out: Callable[[Order], Awaitable[int]]) -> Endpoint:
         async def answer(request: Request) -> Response:
-            if not opens(request.headers.get("authorization"), [desk.token]):
-                return JSONResponse({"error": "the token is missing or wrong"}, 401)
+            if not admitted(request):
+                return _unadmitted()
             try:
                 wanted = await _wanted(request, kind)
             except (msgspec.DecodeError, BadSubject):
@@ -117,17 +133,26 @@ def local_routes(desk: Desk, api: Api) -> list[Route]:
         Route("/v1/retry", order(RetryRequest, "retried", desk.retry), methods=["POST"]),
         Route("/v1/undo", order(UndoRequest, "undone", desk.undo), methods=["POST"]),
         Route("/v1/release", order(ReleaseRequest, "released", desk.release), methods=["POST"]),
+        Route("/v1/apply", apply, methods=["POST"]),
         *routes(api),
     ]
 
 
-async def _wanted(request: Request, kind: type[Order]) -> Order:
+def _unadmitted() -> Response:
+    return JSONResponse({"error": "the token is missing or wrong"}, 401)
+
+
+async def _body(request: Request, limit: int) -> bytes:
     body = b""
     async for part in request.stream():
         body += part
-        if len(body) > _LIMIT:
+        if len(body) > limit:
             raise msgspec.DecodeError("too large")
-    wanted = msgspec.json.decode(body, type=kind)
+    return body
+
+
+async def _wanted(request: Request, kind: type[Order]) -> Order:
+    wanted = msgspec.json.decode(await _body(request, _LIMIT), type=kind)
     for subject in wanted.subjects:
         user_id(subject)
     return wanted

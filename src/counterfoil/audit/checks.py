@@ -1,0 +1,148 @@
+"""What must still be so, right before a line of a plan is carried out; and what is then asked of its link."""
+
+import msgspec
+
+from counterfoil.audit.patience import insistently
+from counterfoil.billing.stripe import StripeApi
+from counterfoil.core.claims import as_link, named_anywhere, named_in
+from counterfoil.core.customer import Customer, difference, wanted_fields
+from counterfoil.core.finding import Finding, Kind, Repair
+from counterfoil.core.link import Fields, Order
+from counterfoil.core.news import CustomerSeen, UserBody
+from counterfoil.core.policy import OnDeletion, Policy
+from counterfoil.upstream.gate import BULK
+
+
+class Checked(msgspec.Struct, kw_only=True):
+    """One line, checked. ``reason``: why it is not to be done; ``already``: it is so by now."""
+
+    reason: str | None = None
+    already: bool = False
+    customers: list[CustomerSeen] = []
+    applied: Fields | None = None
+    replaces: str | None = None
+    email: str | None = None
+    """The user's address."""
+    deletes: int = 0
+    """How many customers it deletes, with those that an earlier run has deleted."""
+
+
+def _no(reason: str, *, already: bool = False) -> Checked:
+    return Checked(reason=reason, already=already)
+
+
+class Checks:
+    """Looks again. ``left``: how many customers may still be deleted."""
+
+    def __init__(self, stripe: StripeApi, policy: Policy, left: int) -> None:
+        self._stripe = stripe
+        self._policy = policy
+        self.left = left
+
+    async def check(self, finding: Finding, user: UserBody | None, before: int) -> Checked:
+        """Check one line.
+
+        Args:
+            finding: the line.
+            user: as Clerk shows it now; ``None``: there is none.
+            before: customers that an earlier run was about to delete for it.
+
+        Raises:
+            UpstreamError: Stripe cannot be asked.
+        """
+        if (user is None) != (finding.kind is Kind.ORPHAN):
+            return _no("the user is gone meanwhile" if user is None else "the user is there")
+        self.left += before
+        if user is not None:
+            told = self._check_user(finding, user)
+            if told is not None:
+                return told
+        held = finding.evidence.get("database") if finding.kind is Kind.MISSING else None
+        for customer_id in filter(None, [held, finding.named if finding.repair is Repair.CREATE else None]):
+            if not (await self._look(customer_id)).gone:
+                return _no(f"{customer_id} is there, and does not name the user: for a person")
+        anew = held is not None or finding.kind is Kind.UNCLAIMED
+        checked = Checked(applied=Fields() if anew else finding.fields, replaces=finding.named)
+        checked.email = user.fields.email if user is not None else None
+        if finding.customer_id is not None and finding.kind is not Kind.ORPHAN:
+            reason = await self._check_customer(finding, finding.customer_id, checked)
+            if reason is not None:
+                return reason
+        for customer_id in finding.retire:
+            reason = await self._check_retired(finding, customer_id, before, checked)
+            if reason is not None:
+                return reason
+        if finding.retire and not checked.customers:
+            return _no("it was dealt with", already=True)
+        return checked
+
+    def _check_user(self, finding: Finding, user: UserBody) -> Checked | None:
+        named = named_in(user, self._policy)
+        if finding.kind is Kind.FOREIGN:
+            named = named or named_anywhere(user, self._policy)
+        if finding.repair is Repair.LINK and named == finding.customer_id:
+            return _no("Clerk's metadata names the customer by now", already=True)
+        replaces = finding.repair in {Repair.LINK, Repair.CREATE} or finding.named is not None
+        if replaces and named not in {None, finding.named, finding.customer_id}:
+            return _no("Clerk's metadata has changed meanwhile")
+        if finding.kind is Kind.FOREIGN and named is None:
+            return _no("Clerk's metadata has changed meanwhile")
+        updates = finding.repair is Repair.UPDATE and finding.fields is not None
+        if updates and difference(wanted_fields(as_link(user)), finding.fields) == Fields():
+            return _no("the user has the customer's values by now")
+        return None
+
+    async def _check_customer(self, finding: Finding, customer_id: str, checked: Checked) -> Checked | None:
+        """The customer that stays, is written to, or is adopted."""
+        now = await self._look(customer_id)
+        if now.gone:
+            return _no(f"{customer_id} is gone")
+        adopts = finding.kind is Kind.UNCLAIMED
+        if now.owner != finding.subject_id and not (adopts and now.owner is None):
+            return _no(f"{customer_id} names another user, or none")
+        if finding.repair is Repair.RECONCILE:
+            return None if now.archived else _no(f"{customer_id} is not archived any more", already=True)
+        if now.archived and finding.repair in {Repair.RETIRE, Repair.ADOPT}:
+            return _no(f"{customer_id} is archived")
+        email = checked.email if finding.evidence.get("by") == "email" else None
+        if adopts and now.owner is None and email is not None and await self._shared(email, customer_id):
+            return _no("another customer has this address by now")
+        if finding.repair in {Repair.RETIRE, Repair.ADOPT}:
+            checked.customers = [*checked.customers, _sighting(finding, now, Order.ADOPT)]
+        return None
+
+    async def _check_retired(
+        self, finding: Finding, customer_id: str, before: int, checked: Checked
+    ) -> Checked | None:
+        """A customer that is to go."""
+        now = await self._look(customer_id, thoroughly=True)
+        if now.gone and checked.deletes < before:
+            self.left -= 1
+            checked.deletes += 1
+            return None  # an earlier run did it
+        if now.gone or now.owner != finding.subject_id:
+            return None
+        if any(each.live for each in now.subscriptions or ()):
+            return _no(f"{customer_id} has a live subscription")
+        delete = now.attached is False and self.left > 0 and self._policy.on_deletion is not OnDeletion.ARCHIVE
+        self.left -= delete
+        checked.deletes += delete
+        order = Order.DELETE if delete else Order.ARCHIVE
+        checked.customers = [*checked.customers, _sighting(finding, now, order)]
+        return None
+
+    async def _shared(self, email: str, customer_id: str) -> bool:
+        """Whether another live customer has this address."""
+        found = await insistently(lambda: self._stripe.with_email(email, BULK))
+        return any(each.customer_id != customer_id and not each.archived for each in found)
+
+    async def _look(self, customer_id: str, *, thoroughly: bool = False) -> Customer:
+        return await insistently(
+            lambda: self._stripe.inspect(customer_id, BULK, thoroughly=thoroughly, subscriptions=thoroughly)
+        )
+
+
+def _sighting(finding: Finding, seen: Customer, order: Order) -> CustomerSeen:
+    return CustomerSeen(
+        subject_id=str(finding.subject_id), customer_id=seen.customer_id, created=0, mark=seen.mark, order=order
+    )

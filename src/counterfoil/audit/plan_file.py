@@ -1,0 +1,142 @@
+"""The plan: a file of findings, one a line, with the proposed repairs. A person reads it, may strike lines, and
+applies it.
+
+The first line says what it is about. What was done is noted beside it, so that it can be gone on with.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from counterfoil.core.finding import Finding
+from counterfoil.errors import ConfigurationError
+
+FORMAT = 1
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan is about: another environment's, or another setting's, is not applied."""
+
+    clerk_instance: str
+    stripe_account: str
+    livemode: bool
+    metadata_key: str
+    link_back: str
+    """The place and the key, as in ``public stripeCustomerId``."""
+    at: int
+    """When the audit began, in milliseconds."""
+    format: int = FORMAT
+    counts: dict[str, int] = {}
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one line. ``deleted``: how many customers."""
+
+    key: str
+    became: str
+    """``done``, ``skipped``, ``refused`` or ``person``; ``asked``: it is under way."""
+    why: str = ""
+    deleted: int = 0
+
+
+_lines = msgspec.json.Encoder()
+_about = msgspec.json.Decoder(dict[str, About])
+_finding = msgspec.json.Decoder(Finding)
+_note = msgspec.json.Decoder(Note)
+
+
+def write(path: Path, about: About, found: Iterable[Finding]) -> None:
+    """Write a plan, all of it or nothing; it holds addresses, so it is for this user's eyes only."""
+    unfinished = path.with_name(path.name + ".part")
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(_lines.encode({"counterfoil_plan": about}) + b"\n")
+        for each in found:
+            file.write(_lines.encode(each) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+def read(path: Path) -> tuple[About, Iterator[Finding]]:
+    """A plan's head, and its findings one by one.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is no plan of this release.
+    """
+    try:
+        with path.open("rb") as file:
+            head = _about.decode(file.readline())["counterfoil_plan"]
+    except (OSError, msgspec.DecodeError, KeyError) as error:
+        raise ConfigurationError(f"{path} is not a plan of counterfoil audit ({type(error).__name__})") from None
+    if head.format != FORMAT:
+        raise ConfigurationError(f"{path} is of format {head.format}, this release reads {FORMAT}: audit again")
+    return head, _findings(path)
+
+
+def _findings(path: Path) -> Iterator[Finding]:
+    with path.open("rb") as file:
+        file.readline()
+        for number, line in enumerate(file, 2):
+            if line.strip():
+                try:
+                    yield _finding.decode(line)
+                except msgspec.DecodeError:
+                    raise ConfigurationError(
+                        f"{path}: line {number} is not a finding; nothing after it was done"
+                    ) from None
+
+
+def digest(path: Path) -> str:
+    """Names a plan by what it says, so that notes about another one are not taken for its own."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+class Notes:
+    """What became of a plan's lines: a file beside it, appended to, each batch on disk before the next."""
+
+    def __init__(self, plan: Path) -> None:
+        self._path = plan.with_name(f"{plan.name}.{digest(plan)}.done")
+        self._kept: dict[str, Note] = {}
+
+    def __enter__(self) -> Self:
+        if self._path.exists():
+            for line in self._path.read_bytes().splitlines():
+                try:
+                    note = _note.decode(line)
+                except msgspec.DecodeError:
+                    continue  # the process was killed in the middle of it
+                self._kept[note.key] = note
+        self._file = os.fdopen(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+        self._file.write(b"\n")  # whatever a killed process left unfinished ends here
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def of(self, key: str) -> Note | None:
+        """What became of a line, or ``None``."""
+        return self._kept.get(key)
+
+    def all(self) -> Iterable[Note]:
+        """All notes."""
+        return self._kept.values()
+
+    def deleted(self) -> int:
+        """Customers that were, or may have been, deleted."""
+        return sum(each.deleted for each in self._kept.values())
+
+    def keep(self, notes: Iterable[Note]) -> None:
+        """Note, on disk."""
+        for note in notes:
+            self._kept[note.key] = note
+            self._file.write(_lines.encode(note) + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())

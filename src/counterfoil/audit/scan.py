@@ -1,0 +1,203 @@
+"""Reading both sides: Clerk by cursor, Stripe in parallel by ranges of ``created`` that adapt to density.
+
+Lists only. Each page is on disk, with the place to go on, before the next one is asked for: an audit that was
+killed reads at most one page of each range again.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from counterfoil.audit.patience import insistently
+from counterfoil.audit.progress import Progress
+from counterfoil.audit.workspace import Range, Workspace
+from counterfoil.billing.listing import CustomerLister, ListedPage
+from counterfoil.billing.stripe import PAGE as CUSTOMERS
+from counterfoil.clerk.api import PAGE as USERS
+from counterfoil.clerk.api import ClerkApi
+from counterfoil.core.news import UserBody
+from counterfoil.errors import NotFound, Rejected
+from counterfoil.upstream.gate import BULK
+
+PARALLEL = 12
+"""Pages of Stripe's list under way at once: more than any account's rate, times the time of an answer."""
+_WORTH = 4 * CUSTOMERS
+"""Customers that must be left in a range for it to be split."""
+OVERLAP = 300_000
+"""What changed within so long (ms) before the audit began is read again at its end."""
+_PAGE_OVERLAP = 50
+_USERS_AFTER, _USERS_READ, _LATE_READ = "users_after", "users_read", "late_read"
+_CURSORS = 5
+"""So many users of a page are remembered to go on after: the last one may be deleted meanwhile."""
+
+
+class Scan:
+    """Fills a work file with both sides. Belongs to one event loop."""
+
+    def __init__(self, space: Workspace, clerk: ClerkApi, lister: CustomerLister, progress: Progress) -> None:
+        self._space = space
+        self._clerk = clerk
+        self._lister = lister
+        self._users = progress.stage("users of Clerk")
+        self._customers = progress.stage("customers of Stripe")
+        self._late = progress.stage("changes meanwhile")
+        self._active: dict[int, Range] = {}
+        self._waiting: list[Range] = []
+        self._number = 0
+        self._moved = asyncio.Condition()
+
+    async def run(self) -> None:
+        """Read both sides, then what has changed while they were read.
+
+        Raises:
+            UpstreamError: a side cannot be read; what was read is kept.
+        """
+        self._users.done, self._customers.done = self._space.counts()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read_users())
+                group.create_task(self._read_customers())
+        except ExceptionGroup as group_of_errors:
+            raise group_of_errors.exceptions[0] from None
+        await self._read_late()
+        self._space.index()
+
+    # Clerk.
+
+    async def _read_users(self) -> None:
+        known = self._space.meta()
+        if _USERS_READ in known:
+            self._users.ended = True
+            return
+        self._users.total = await insistently(lambda: self._clerk.count(BULK))
+        cursors = known.get(_USERS_AFTER, "").split()
+        while True:
+            page = await self._page_after(cursors)
+            # Not by a short page: users that cannot be read are left out of one.
+            ended = {} if page else {_USERS_READ: "1"}
+            cursors = [each.subject_id for each in page[-_CURSORS:]]
+            self._space.keep_users(page, {_USERS_AFTER: " ".join(cursors), **ended})
+            self._users.done += len(page)
+            if ended:
+                self._users.ended = True
+                return
+
+    async def _page_after(self, cursors: Sequence[str]) -> list[UserBody]:
+        """The page after the last of these users who is still there."""
+        for cursor in reversed(cursors):
+            try:
+                return await insistently(
+                    lambda after=cursor: self._clerk.users(  # type: ignore[misc]
+                        BULK, limit=USERS, order_by="-created_at", starting_after=after
+                    )
+                )
+            except Rejected:
+                continue  # deleted meanwhile; what Clerk answers then is not documented
+        return await insistently(lambda: self._clerk.users(BULK, limit=USERS, order_by="-created_at"))
+
+    # Stripe.
+
+    async def _read_customers(self) -> None:
+        self._number = self._space.begun()
+        self._waiting = self._space.ranges()
+        if self._number == 0:
+            # Everything, and an hour more than now: the clocks of both sides need not agree.
+            high = int(self._space.meta()["began"]) // 1000 + 3600
+            self._waiting = [Range(id=1, low=0, high=high, reached=high)]
+            self._number = 1
+            self._space.keep_ranges(self._waiting)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(PARALLEL):
+                group.create_task(self._read_ranges())
+        self._customers.ended = True
+
+    async def _read_ranges(self) -> None:
+        """Take ranges, whole or split off another's, until there is none left."""
+        while True:
+            async with self._moved:
+                taken = self._take()
+                while taken is None:
+                    if not self._active:
+                        return
+                    await self._moved.wait()
+                    taken = self._take()
+                self._active[taken.id] = taken
+            await self._read_range(taken)
+            async with self._moved:
+                del self._active[taken.id]
+                self._moved.notify_all()
+
+    def _take(self) -> Range | None:
+        if self._waiting:
+            return self._waiting.pop()
+        widest = max(self._active.values(), key=_left, default=None)
+        if widest is None or _left(widest) < _WORTH or widest.reached - widest.low < 2:
+            return None
+        # The half that is further away: the other's cursor stays good.
+        middle = (widest.low + widest.reached) // 2
+        self._number += 1
+        made = Range(id=self._number, low=widest.low, high=middle, reached=middle)
+        widest.low = middle
+        self._space.keep_ranges([widest, made])
+        return made
+
+    async def _read_range(self, part: Range) -> None:
+        while True:
+            page = await self._page_of(part)
+            more = page.more and bool(page.customers)
+            if page.customers:
+                part.after = page.customers[-1].customer_id
+                part.reached = min(part.reached, page.customers[-1].created // 1000)
+                part.seen += len(page.customers)
+            # It may have been split below this page while that was on its way.
+            more = more and part.reached >= part.low
+            self._space.keep_customers(page.customers, part, done=not more)
+            self._customers.done += len(page.customers)
+            self._customers.total = self._customers.done + int(sum(map(_left, self._active.values())))
+            if not more:
+                return
+            async with self._moved:
+                self._moved.notify_all()
+
+    async def _page_of(self, part: Range) -> ListedPage:
+        try:
+            return await insistently(lambda: self._lister.page(part.low, part.high, part.after))
+        except (NotFound, Rejected):
+            if part.after is None:
+                raise
+        # The customer to go on after was deleted meanwhile: by its time instead, that second once more.
+        part.after, part.high = None, part.reached + 1
+        return await insistently(lambda: self._lister.page(part.low, part.high, None))
+
+    # What has changed meanwhile.
+
+    async def _read_late(self) -> None:
+        began = int(self._space.meta()["began"])
+        offset, since = 0, began - OVERLAP
+        while True:
+            page = await insistently(
+                lambda offset=offset: self._clerk.users(BULK, limit=USERS, offset=offset, order_by="-updated_at")  # type: ignore[misc]
+            )
+            late = [each for each in page if each.version >= since]
+            self._space.keep_users(late, {})
+            self._late.done += len(late)
+            if not page or len(late) < len(page):
+                break
+            offset += USERS - _PAGE_OVERLAP
+        after: str | None = None
+        while True:
+            listed = await insistently(
+                lambda after=after: self._lister.page(since // 1000, began // 1000 + 10 * 86_400, after)  # type: ignore[misc]
+            )
+            self._space.keep_customers(listed.customers, None)
+            self._late.done += len(listed.customers)
+            if not listed.more or not listed.customers:
+                break
+            after = listed.customers[-1].customer_id
+        self._space.put({_LATE_READ: "1"})
+        self._late.ended = True
+
+
+def _left(part: Range) -> float:
+    """How many customers a range still has, if it goes on as it began; 0 where nothing tells."""
+    span = part.high - part.reached
+    return part.seen / span * max(0, part.reached - part.low) if part.seen and span > 0 else 0.0

@@ -1,0 +1,421 @@
+"""The audit's work on disk: what was read of both sides, in one SQLite file.
+
+So a million users pass through in flat memory, and an audit that was killed goes on where it was: each page is
+written together with the place to go on. The file holds personal data: it is for this user's eyes only, and gone
+when the audit has ended.
+"""
+
+import fcntl
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from counterfoil.core.finding import Candidate, Finding, SeenCustomer, State
+from counterfoil.core.link import Link
+from counterfoil.core.news import UserBody
+from counterfoil.errors import ConfigurationError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ranges (id INTEGER PRIMARY KEY, low INT NOT NULL, high INT NOT NULL, after TEXT,
+    reached INT NOT NULL, seen INT NOT NULL DEFAULT 0, done INT NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS users (subject_id TEXT PRIMARY KEY, named TEXT, email TEXT, body BLOB NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS customers (customer_id TEXT PRIMARY KEY, owner TEXT, email TEXT, live INT,
+    body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS links (subject_id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS mapping (subject_id TEXT PRIMARY KEY, customer_id TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS findings (key TEXT PRIMARY KEY, subject_id TEXT, kind TEXT NOT NULL,
+    rank INT NOT NULL, subscribed INT NOT NULL, recent INT NOT NULL, person INT NOT NULL, body BLOB NOT NULL)
+    WITHOUT ROWID;
+"""
+# Made when all is read: kept up page by page they would cost far more.
+_INDEXES = """
+CREATE INDEX IF NOT EXISTS ix_customers_owner ON customers (owner) WHERE owner IS NOT NULL;
+CREATE INDEX IF NOT EXISTS ix_customers_email ON customers (email) WHERE email IS NOT NULL;
+CREATE INDEX IF NOT EXISTS ix_users_named ON users (named) WHERE named IS NOT NULL;
+CREATE INDEX IF NOT EXISTS ix_users_email ON users (email) WHERE email IS NOT NULL;
+CREATE INDEX IF NOT EXISTS ix_findings_subject ON findings (subject_id);
+"""
+_FORMAT = "1"
+_SEVERAL = 5
+"""Of what makes a case ambiguous, a few are enough."""
+_RIVALS = (
+    "SELECT subject_id FROM users WHERE named = ?"
+    " AND NOT EXISTS (SELECT 1 FROM customers WHERE customers.owner = users.subject_id)"
+)
+_encode = msgspec.msgpack.Encoder().encode
+_user = msgspec.msgpack.Decoder(UserBody).decode
+_customer = msgspec.msgpack.Decoder(SeenCustomer).decode
+_link = msgspec.msgpack.Decoder(Link).decode
+_finding = msgspec.msgpack.Decoder(Finding).decode
+_KINDS = ("duplicate", "orphan", "missing", "foreign", "unlinked", "mislinked", "unclaimed", "stale")
+
+
+class Range(msgspec.Struct, kw_only=True):
+    """A part of Stripe's list: customers created from ``low`` up to, but not at, ``high`` (seconds)."""
+
+    id: int
+    low: int
+    high: int
+    after: str | None = None
+    reached: int = 0
+    """Customers down to this second are read."""
+    seen: int = 0
+
+
+class Workspace:
+    """The work file. One process at a time; entered, it is open."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Take the folder to work in; ``None``: a temporary one, from which nothing can be gone on with."""
+        self._named: Callable[[UserBody], str | None] = lambda user: user.link_back
+        self._own = folder is None
+        self.folder = folder if folder is not None else Path(tempfile.mkdtemp(prefix="counterfoil-audit-"))
+        self._lock: int | None = None
+
+    def __enter__(self) -> Self:
+        """Raises `ConfigurationError` where another audit works in the same folder."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            self._lock = None
+            raise ConfigurationError(
+                f"another audit works in {self.folder}: wait for it, or name another file"
+            ) from None
+        self._open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._reads.close()
+        self._db.close()
+        if self._own:
+            self.remove()
+        if self._lock is not None:
+            os.close(self._lock)
+
+    def _open(self) -> None:
+        path = self.folder / "audit.db"
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._db = sqlite3.connect(path, isolation_level=None)
+        # What a killed process wrote is kept; what a fallen machine loses is read again.
+        for pragma in ("journal_mode=WAL", "synchronous=OFF", "cache_size=-20000", "temp_store=FILE"):
+            self._db.execute(f"PRAGMA {pragma}")
+        self._db.executescript(_SCHEMA)
+        self._reads = sqlite3.connect(path, isolation_level=None)
+        self._reads.execute("PRAGMA cache_size=-20000")
+
+    def remove(self) -> None:
+        """The work is done."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def begin(
+        self, about: Mapping[str, str], named: Callable[[UserBody], str | None], now: int, longest: int
+    ) -> bool:
+        """Go on with the work that is here, if it is about the same and not too old; or begin anew.
+
+        Args:
+            about: what is read, and how.
+            named: the customer that a user's metadata names.
+            now: milliseconds.
+            longest: work that began longer ago (ms) is of no use any more.
+
+        Returns:
+            Whether it goes on with earlier work.
+        """
+        self._named = named
+        wanted = {**about, "format": _FORMAT}
+        known = self.meta()
+        same = all(known.get(key) == value for key, value in wanted.items())
+        if same and 0 <= now - int(known.get("began", "0")) <= longest:
+            return True
+        for name in ("meta", "ranges", "users", "customers", "links", "mapping", "findings"):
+            self._db.execute(f"DELETE FROM {name}")  # noqa: S608 - our own names
+        self.put({**wanted, "began": str(now)})
+        return False
+
+    # What is remembered.
+
+    def meta(self) -> dict[str, str]:
+        """All that is remembered."""
+        return dict(self._db.execute("SELECT key, value FROM meta").fetchall())
+
+    def put(self, values: Mapping[str, str]) -> None:
+        """Remember."""
+        rows = list(values.items())
+        self._db.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", rows)
+
+    # Reading the two sides.
+
+    def keep_users(self, users: Iterable[UserBody], place: Mapping[str, str]) -> None:
+        """A page of users, and where to go on."""
+        rows = [(each.subject_id, self._named(each), _lower(each.fields.email), _encode(each)) for each in users]
+        self._db.execute("BEGIN")
+        self._db.executemany("INSERT OR REPLACE INTO users VALUES (?, ?, ?, ?)", rows)
+        self.put(place)
+        self._db.execute("COMMIT")
+
+    def keep_customers(
+        self, customers: Iterable[SeenCustomer], place: Range | None, *, done: bool = False
+    ) -> None:
+        """A page of customers, and where their range goes on."""
+        rows = [
+            (
+                each.customer_id,
+                each.owner,
+                None if each.archived else _lower(each.fields.email),
+                each.live,
+                _encode(each),
+            )
+            for each in customers
+        ]
+        self._db.execute("BEGIN")
+        self._db.executemany("INSERT OR REPLACE INTO customers VALUES (?, ?, ?, ?, ?)", rows)
+        if place is not None:
+            self._keep_range(place, done=done)
+        self._db.execute("COMMIT")
+
+    def keep_ranges(self, ranges: Sequence[Range]) -> None:
+        """Ranges that were made or moved, together."""
+        self._db.execute("BEGIN")
+        for each in ranges:
+            self._keep_range(each, done=False)
+        self._db.execute("COMMIT")
+
+    def _keep_range(self, each: Range, *, done: bool) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO ranges VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (each.id, each.low, each.high, each.after, each.reached, each.seen, int(done)),
+        )
+
+    def ranges(self) -> list[Range]:
+        """The ranges that are not read to their end."""
+        rows = self._db.execute("SELECT id, low, high, after, reached, seen FROM ranges WHERE done = 0")
+        return [Range(id=a, low=b, high=c, after=d, reached=e, seen=f) for a, b, c, d, e, f in rows]
+
+    def begun(self) -> int:
+        """How many ranges there ever were."""
+        (count,) = self._db.execute("SELECT COALESCE(MAX(id), 0) FROM ranges").fetchone()
+        return int(count)
+
+    def counts(self) -> tuple[int, int]:
+        """Users and customers that were read."""
+        (users,) = self._db.execute("SELECT COUNT(*) FROM users").fetchone()
+        (customers,) = self._db.execute("SELECT COUNT(*) FROM customers").fetchone()
+        return users, customers
+
+    def index(self) -> None:
+        """All is read: make it quick to find."""
+        self._db.executescript(_INDEXES)
+
+    def replace_users(self, asked: Sequence[str], found: Iterable[UserBody]) -> None:
+        """Users that were read again: those that were not found are gone."""
+        self._db.execute("BEGIN")
+        self._db.executemany("DELETE FROM users WHERE subject_id = ?", [(each,) for each in asked])
+        self._db.execute("COMMIT")
+        self.keep_users(found, {})
+
+    def keep_links(self, links: Iterable[Link]) -> None:
+        """Links of our own database, as they are now."""
+        rows = [(each.subject_id, _encode(each)) for each in links]
+        self._db.execute("BEGIN")
+        self._db.executemany("INSERT OR REPLACE INTO links VALUES (?, ?)", rows)
+        self._db.execute("COMMIT")
+
+    def forget_links(self) -> None:
+        """What was copied of our own database is old."""
+        self._db.execute("DELETE FROM links")
+
+    def keep_mapping(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """What the mapping file says: subject and customer, "" for none."""
+        self._db.execute("BEGIN")
+        self._db.execute("DELETE FROM mapping")
+        self._db.executemany("INSERT OR REPLACE INTO mapping VALUES (?, ?)", pairs)
+        self._db.execute("COMMIT")
+
+    # Comparing.
+
+    def states(self) -> Iterator[State]:
+        """Every subject of either side, in the order of their ids."""
+        users = self._reads.execute("SELECT subject_id FROM users ORDER BY subject_id")
+        owners = self._reads.execute("SELECT DISTINCT owner FROM customers WHERE owner IS NOT NULL ORDER BY owner")
+        user, owner = users.fetchone(), owners.fetchone()
+        while user is not None or owner is not None:
+            if owner is None or (user is not None and user[0] <= owner[0]):
+                subject_id = user[0]
+                if owner is not None and owner[0] == subject_id:
+                    owner = owners.fetchone()
+                user = users.fetchone()
+            else:
+                subject_id = owner[0]
+                owner = owners.fetchone()
+            yield self.state(subject_id)
+
+    def state(self, subject_id: str) -> State:
+        """All that is known of one subject."""
+        row = self._db.execute(
+            "SELECT u.named, u.body, c.body FROM users u LEFT JOIN customers c ON c.customer_id = u.named"
+            " WHERE u.subject_id = ?",
+            (subject_id,),
+        ).fetchone()
+        owned = self._db.execute(
+            "SELECT body FROM customers WHERE owner = ? ORDER BY customer_id", (subject_id,)
+        ).fetchall()
+        linked = self._db.execute("SELECT body FROM links WHERE subject_id = ?", (subject_id,)).fetchone()
+        link = _link(linked[0]) if linked is not None else None
+        customers = tuple(_customer(body) for (body,) in owned)
+        # What may have to go, and is all that another user's metadata names, is not ours to judge.
+        rivals = {}
+        if row is None or len(customers) > 1:
+            for each in customers:
+                named_by = self._subjects(_RIVALS, each.customer_id)
+                rivals[each.customer_id] = tuple(name for name in named_by if name != subject_id)
+        if row is None:
+            return State(subject_id=subject_id, customers=customers, rivals=rivals, link=link)
+        named_id, body, named = row
+        user = _user(body)
+        mapped: str | None = None
+        candidates: tuple[Candidate, ...] = ()
+        if not customers:
+            told = self._db.execute(
+                "SELECT customer_id FROM mapping WHERE subject_id = ?", (subject_id,)
+            ).fetchone()
+            mapped = told[0] if told is not None else None
+            candidates = self._candidates(user, named_id, mapped)
+        return State(
+            subject_id=subject_id,
+            user=user,
+            customers=customers,
+            named=_customer(named) if named is not None else None,
+            candidates=candidates,
+            rivals=rivals,
+            elsewhere=() if customers else self._elsewhere(user),
+            mapped=mapped,
+            link=link,
+        )
+
+    def _candidates(self, user: UserBody, named: str | None, mapped: str | None) -> tuple[Candidate, ...]:
+        """Customers that nobody claims, and that something ties to this user."""
+        found: dict[str, SeenCustomer] = {}
+        for customer_id in (named, mapped):
+            row = self._db.execute(
+                "SELECT body FROM customers WHERE customer_id = ? AND owner IS NULL", (customer_id,)
+            ).fetchone()
+            if row is not None:
+                found[str(customer_id)] = _customer(row[0])
+        email = _lower(user.fields.email)
+        shared: tuple[str, ...] = ()
+        if email is not None:
+            rows = self._db.execute(
+                "SELECT customer_id, body FROM customers WHERE owner IS NULL AND email = ?"
+                " ORDER BY customer_id LIMIT ?",
+                (email, _SEVERAL),
+            ).fetchall()
+            found.update((customer_id, _customer(body)) for customer_id, body in rows)
+            if rows:
+                shared = self._subjects("SELECT subject_id FROM users WHERE email = ?", email)
+        return tuple(
+            Candidate(
+                customer=each,
+                named_by=self._subjects(_RIVALS, key),
+                shared_with=shared,
+            )
+            for key, each in sorted(found.items())
+            if not each.archived
+        )
+
+    def _elsewhere(self, user: UserBody) -> tuple[str, ...]:
+        """Customers that carry the user's address and name somebody else."""
+        rows = self._db.execute(
+            "SELECT customer_id FROM customers WHERE email = ? AND owner IS NOT NULL"
+            # An orphan that nobody pays by makes room.
+            " AND (live IS NOT 0 OR owner IN (SELECT subject_id FROM users)) ORDER BY customer_id LIMIT ?",
+            (_lower(user.fields.email), _SEVERAL),
+        )
+        return tuple(customer_id for (customer_id,) in rows)
+
+    def _subjects(self, query: str, value: str) -> tuple[str, ...]:
+        rows = self._db.execute(f"{query} ORDER BY subject_id LIMIT ?", (value, _SEVERAL))
+        return tuple(subject_id for (subject_id,) in rows)
+
+    def set_paid(self, customer: SeenCustomer, paid: bool | None) -> None:
+        """Payments were looked at."""
+        body = _encode(msgspec.structs.replace(customer, paid=paid))
+        self._db.execute("UPDATE customers SET body = ? WHERE customer_id = ?", (body, customer.customer_id))
+
+    def strangers(self) -> int:
+        """Customers that name no user."""
+        (count,) = self._db.execute("SELECT COUNT(*) FROM customers WHERE owner IS NULL").fetchone()
+        return int(count)
+
+    # Findings.
+
+    def forget_findings(self) -> None:
+        """Compare anew."""
+        self._db.execute("DELETE FROM findings")
+
+    def keep_findings(self, batch: Iterable[Finding]) -> None:
+        """Write findings; one that is known under its key is replaced."""
+        rows = [
+            (
+                each.key,
+                each.subject_id,
+                str(each.kind),
+                _KINDS.index(each.kind),
+                each.subscribed,
+                int(each.recent),
+                int(each.repair is None),
+                _encode(each),
+            )
+            for each in batch
+        ]
+        self._db.execute("BEGIN")
+        self._db.executemany("INSERT OR REPLACE INTO findings VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._db.execute("COMMIT")
+
+    def drop_findings(self, subject_ids: Sequence[str]) -> None:
+        """Findings of these subjects are looked for anew."""
+        self._db.execute("BEGIN")
+        self._db.executemany("DELETE FROM findings WHERE subject_id = ?", [(each,) for each in subject_ids])
+        self._db.execute("COMMIT")
+
+    def doubtful(self, limit: int) -> list[str]:
+        """The subjects of findings, those that may be changes on their way first."""
+        rows = self._db.execute(
+            "SELECT subject_id, MAX(recent) AS recent, MIN(rank) AS rank FROM findings"
+            " WHERE subject_id IS NOT NULL"
+            " GROUP BY subject_id ORDER BY recent DESC, rank, subject_id LIMIT ?",
+            (limit,),
+        )
+        return [row[0] for row in rows]
+
+    def findings(self, limit: int = -1) -> Iterator[Finding]:
+        """Findings: customers with live subscriptions first, then the graver kinds; ``limit`` -1: all."""
+        rows = self._reads.execute(
+            "SELECT body FROM findings ORDER BY subscribed > 0 DESC, rank, key LIMIT ?", (limit,)
+        )
+        for (body,) in rows:
+            yield _finding(body)
+
+    def tally(self) -> list[tuple[str, int, int, int, int]]:
+        """Of each kind: how many, of them for a person, recent, and with live subscriptions."""
+        return self._db.execute(
+            "SELECT kind, COUNT(*), SUM(person), SUM(recent), SUM(subscribed > 0) FROM findings"
+            " GROUP BY kind ORDER BY MIN(rank)"
+        ).fetchall()
+
+
+def _lower(text: str | None) -> str | None:
+    return text.lower() if text else None

@@ -1,0 +1,115 @@
+"""What an applied plan asks of links: folded like any other news, with the permissions that a person gave."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from sqlalchemy import Connection, text
+
+from counterfoil.core.link import Fields, Link, Order
+from counterfoil.core.news import Asked, CustomerSeen, News, Unconfirmed, UserBody, UserRead
+from counterfoil.store import journal, links
+from counterfoil.store.journal import Entry
+from counterfoil.store.rows import fields_json
+
+# The worker's columns: only where no worker holds the link, so that none writes its own copy over them.
+_PERMIT = text(
+    "UPDATE link_rows SET applied = COALESCE(CAST(:applied AS TEXT), applied),"
+    " written_back = COALESCE(CAST(:replaces AS TEXT), written_back), revision = revision + 1,"
+    " due_at = :now, dirty_at = COALESCE(dirty_at, :now)"
+    " WHERE subject_id = :subject_id AND held = 0"
+)
+
+
+class Errand(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is asked of one link."""
+
+    subject_id: str
+    item: str
+    """The plan's own name for it, for the journal."""
+    body: UserBody | None = None
+    """The user, read just now; ``None``: gone, which the link's turn confirms."""
+    customers: tuple[CustomerSeen, ...] = ()
+    """Customers for which something was approved."""
+    applied: Fields | None = None
+    """What the link's customer carries: what differs from the user is written."""
+    replaces: str | None = None
+    """What the user's metadata holds, and may be written over."""
+
+
+def place(connection: Connection, errands: Sequence[Errand], since: int, now: int) -> list[str]:
+    """Ask links for what was approved, in the bulk lane.
+
+    Args:
+        connection: inside a transaction that may write.
+        errands: one for each subject.
+        since: the first start (ms).
+        now: milliseconds.
+
+    Returns:
+        The subjects that a worker holds just now, so that not all could be told: ask again later.
+    """
+    news: list[News] = []
+    for errand in errands:
+        news += errand.customers
+        if errand.body is None:
+            news.append(Unconfirmed(subject_id=errand.subject_id))
+        else:
+            news += [
+                Asked(subject_id=errand.subject_id, want=True, bulk=True),
+                UserRead(body=errand.body),
+            ]
+    links.fold_batch(connection, news, since, now)
+    held = [each.subject_id for each in errands if not _permitted(connection, each, now)]
+    entries = [
+        Entry(
+            at=now, kind="news", what="a plan was applied", subject_id=each.subject_id, detail={"item": each.item}
+        )
+        for each in errands
+    ]
+    journal.append(connection, entries)
+    return held
+
+
+def _permitted(connection: Connection, errand: Errand, now: int) -> bool:
+    if errand.applied is None and errand.replaces is None:
+        return True
+    values = {
+        "subject_id": errand.subject_id,
+        "applied": fields_json(errand.applied),
+        "replaces": errand.replaces,
+        "now": now,
+    }
+    return connection.execute(_PERMIT, values).rowcount > 0
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How a link stands, and which of its sighted customers still have something approved to be done."""
+
+    link: Link
+    ordered: tuple[str, ...] = ()
+
+
+def standings(connection: Connection, subject_ids: Sequence[str]) -> Mapping[str, Standing]:
+    """The links of these subjects, as far as there are any."""
+    found = links.many(connection, subject_ids)
+    sighted = links.sightings_of(connection, subject_ids) if subject_ids else {}
+    return {
+        key: Standing(
+            link=link,
+            ordered=tuple(each.customer_id for each in sighted.get(key, ()) if each.order is not Order.NONE),
+        )
+        for key, link in found.items()
+    }
+
+
+def decode(data: bytes) -> list[Errand]:
+    """Errands from JSON; raises `msgspec.DecodeError`."""
+    return _decoder.decode(data)
+
+
+def encode(errands: Sequence[Errand]) -> bytes:
+    """Errands as JSON."""
+    return msgspec.json.encode(errands)
+
+
+_decoder: msgspec.json.Decoder[list[Errand]] = msgspec.json.Decoder(list[Errand])

@@ -1,0 +1,128 @@
+"""Killed in the middle, ten times each: an audit and an apply go on where they were, and end right."""
+
+import asyncio
+import json
+from pathlib import Path
+from random import Random
+
+from counterfoil.sandbox.http import serve as serve_sandbox
+from counterfoil.sandbox.mess import Mess, Planter
+from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
+from tests.audit.support import ADOPTING, SWIFT
+from tests.cli.support import COMMAND, bare, keys, process
+
+KILLS = 10
+CASES = 1_500
+LATENCY = (0.02, 0.06)
+NOW = 1_795_000_000.0
+
+
+def messy(seed: int) -> tuple[Sandbox, Mess]:
+    sandbox = Sandbox(SandboxSettings(seed=seed, latency=LATENCY))
+    sandbox.lift_limits()
+    return sandbox, Planter(sandbox, seed, NOW).plant(CASES)
+
+
+def environ_of(sandbox: Sandbox, base: str) -> dict[str, str]:
+    return {**keys(sandbox, base), **SWIFT, **ADOPTING}
+
+
+async def test_an_audit_that_is_killed_again_and_again_reads_little_twice_and_finds_all(tmp_path: Path) -> None:
+    sandbox, mess = messy(5)
+    mapping = tmp_path / "users.csv"
+    mapping.write_text("user,customer\n" + "".join(f"{user},{cus}\n" for user, cus in mess.mapping.items()))
+    random = Random(5)
+    command = ("audit", "--out", "plan.jsonl", "--map", str(mapping), "--json")
+    async with serve_sandbox(sandbox) as base:
+        environ = environ_of(sandbox, base)
+        interrupted = 0
+        while interrupted < KILLS:
+            # From its very first calls on, whenever that is on this machine.
+            before = len(sandbox.calls("stripe")) + len(sandbox.calls("clerk"))
+            waiting = asyncio.create_task(_calls_after(sandbox, before + random.randint(3, 12)))
+            running = await _kill_when(waiting, tmp_path, command, environ)
+            interrupted += 1
+            if not running:
+                break
+        done = await process(tmp_path, *command, **environ)
+    assert done.code == 2, done
+    assert interrupted == KILLS or (tmp_path / "plan.jsonl").exists()
+    kinds = {row["kind"]: (row["count"], row["person"]) for row in done.json["rows"]}
+    wanted = {
+        kind: (
+            sum(each.kind == kind for each in mess.planted),
+            sum(each.kind == kind and each.person for each in mess.planted),
+        )
+        for kind in {each.kind for each in mess.planted}
+    }
+    assert kinds == wanted
+    assert not (tmp_path / "plan.jsonl.work").exists()
+    lines = (tmp_path / "plan.jsonl").read_text().splitlines()
+    assert len(lines) == 1 + len(mess.planted)
+
+
+async def _calls_after(sandbox: Sandbox, count: int) -> None:
+    while len(sandbox.calls("stripe")) + len(sandbox.calls("clerk")) < count:
+        await asyncio.sleep(0.002)
+
+
+async def _kill_when(
+    waiting: "asyncio.Task[None]", folder: Path, command: tuple[str, ...], environ: dict[str, str]
+) -> bool:
+    """Start a command and kill it when ``waiting`` is done; answers whether it was still running."""
+    null = asyncio.subprocess.DEVNULL
+    made = await asyncio.create_subprocess_exec(*COMMAND, *command, cwd=folder, env=bare(environ), stdout=null)
+    ended = asyncio.create_task(made.wait())
+    async with asyncio.timeout(60):
+        await asyncio.wait({ended, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if ended.done():
+        return False
+    made.kill()
+    await ended
+    return True
+
+
+async def test_an_apply_that_is_killed_again_and_again_ends_right(tmp_path: Path) -> None:
+    sandbox, mess = messy(6)
+    random = Random(6)
+    command = ("apply", "plan.jsonl", "--yes", "--max-deletes", "30", "--json")
+    async with serve_sandbox(sandbox) as base:
+        environ = environ_of(sandbox, base)
+        audited = await process(tmp_path, "audit", "--out", "plan.jsonl", "--json", **environ)
+        assert audited.code == 2, audited
+        interrupted = 0
+        while interrupted < KILLS:
+            writes = _writes(sandbox)
+            waiting = asyncio.create_task(_writes_after(sandbox, writes + random.randint(1, 40)))
+            if not await _kill_when(waiting, tmp_path, command, environ):
+                break
+            interrupted += 1
+        made = await asyncio.create_subprocess_exec(
+            *COMMAND, *command, cwd=tmp_path, env=bare(environ), stdout=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(240):
+            out, _ = await made.communicate()
+        report = json.loads(out)
+        again = await process(tmp_path, "audit", "--json", **environ)
+    assert interrupted == KILLS
+    assert report["refused"] == []
+    stripe = sandbox.stripe
+    deleted = len({call.path for call in sandbox.calls("stripe", "customers.delete") if call.status == 200})
+    assert deleted == report["deleted"] == 30
+    for customer in mess.subscribed:
+        assert not stripe.customers[customer].deleted
+        assert "counterfoilArchived" not in stripe.customers[customer].metadata
+    owners = [each.metadata["clerkUserId"] for each in stripe.live_customers() if "clerkUserId" in each.metadata]
+    several = {user for user in owners if owners.count(user) > 1 and user in sandbox.clerk.users}
+    assert several == {each.subject for each in mess.planted if each.kind == "duplicate" and each.person}
+    assert all(row["count"] == row["person"] for row in again.json["rows"]), again.json["rows"]
+
+
+def _writes(sandbox: Sandbox) -> int:
+    return sum(call.method != "GET" for side in ("stripe", "clerk") for call in sandbox.calls(side))
+
+
+async def _writes_after(sandbox: Sandbox, count: int) -> None:
+    while _writes(sandbox) < count:
+        await asyncio.sleep(0.01)
