@@ -205,7 +205,7 @@ def _sight(connection: Connection, seen: Sequence[CustomerSeen]) -> set[str]:
     ]
     if _here(connection):
         named = [dict(zip(_SIGHTING, row, strict=True)) for row in rows]
-        return {each["customer_id"] for each in named if connection.execute(_SIGHT_HERE, each).rowcount > 0}
+        return {str(each["customer_id"]) for each in named if connection.execute(_SIGHT_HERE, each).rowcount > 0}
     records = to_records(_SIGHTING, rows)
     return {row[0] for row in connection.execute(_SIGHT_SHARED, {"rows": records})}
 
