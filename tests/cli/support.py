@@ -70,14 +70,14 @@ async def beside(folder: Path, *arguments: str, **environ: str) -> Ended:
     return await asyncio.to_thread(command, folder, *arguments, **environ)
 
 
-async def process(folder: Path, *arguments: str, limit: float = 30, **environ: str) -> Ended:
+async def process(folder: Path, *arguments: str, **environ: str) -> Ended:
     """Run a command as a process of its own, to its end."""
     pipe = asyncio.subprocess.PIPE
     made = await asyncio.create_subprocess_exec(
         *COMMAND, *arguments, cwd=folder, env=bare(environ), stdout=pipe, stderr=pipe
     )
     try:
-        async with asyncio.timeout(limit):
+        async with asyncio.timeout(180):
             out, err = await made.communicate()
     finally:
         if made.returncode is None:
