@@ -40,7 +40,7 @@ def drawn(path: Path) -> str:
     """The page's own document, after its script has run."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
-        if os.environ.get("COUNTERFOIL_TEST_BROWSER") == "required":
+        if os.environ.get("TEST_BROWSER") == "required":
             pytest.fail("there is no Chromium, and it is required here")
         pytest.skip("no Chromium on this machine")
     profile = f"--user-data-dir={path.parent / 'profile'}"
