@@ -23,7 +23,7 @@ SWIFT = {
 }
 
 
-def settings(world: World, **more: str) -> product_settings.Settings:
+def settings(world: World, more: dict[str, str]) -> product_settings.Settings:
     """Two keys, and no signing secret."""
     environ = {name: value for name, value in world.environ.items() if "SIGNING" not in name}
     return product_settings.load({**environ, **more}, world.folder, receives=False)
@@ -39,16 +39,19 @@ def plant(world: World, count: int, seed: int) -> Mess:
     return Planter(world.sandbox, seed, world.time()).plant(count)
 
 
+CHOSEN = {**ADOPTING, **SWIFT}
+
+
 async def audit(
     world: World,
+    environ: dict[str, str],
+    *,
     folder: Path | None = None,
     mapping: dict[str, str] | None = None,
-    *,
     database: bool = True,
-    **more: str,
 ) -> tuple[About, list[Finding]]:
     """Both sides compared, to the end."""
-    made, around = settings(world, **more), outside(world)
+    made, around = settings(world, environ), outside(world)
     upstreams = connect(made, around)
     sides = await sides_of(made, around, upstreams, database=database)
     with Workspace(folder) as space:
@@ -56,9 +59,9 @@ async def audit(
         return about, list(space.findings())
 
 
-async def apply(world: World, plan: Path, max_deletes: int = 0, **more: str) -> Report:
+async def apply(world: World, plan: Path, environ: dict[str, str], max_deletes: int = 0) -> Report:
     """A plan applied by workers of its own."""
-    made, around = settings(world, **more), outside(world)
+    made, around = settings(world, environ), outside(world)
     about, found = plan_file.read(plan)
     with Notes(plan) as notes:
         async with crew_at_work(made, around, about) as (crew, tell):

@@ -6,7 +6,7 @@ import pytest
 
 from counterfoil.audit import plan_file
 from counterfoil.sandbox.verdict import Rules
-from tests.audit.support import ADOPTING, SWIFT, apply, audit
+from tests.audit.support import CHOSEN, apply, audit
 from tests.harness import World, scenario
 
 OTHER = "somebody else's key"
@@ -69,20 +69,20 @@ async def test_after_an_apply_only_what_is_for_a_person_is_left(
     subscribed = scatter(world, seed)
     stripe = world.sandbox.stripe
     strangers = {each.id: dict(each.metadata) for each in stripe.live_customers() if not each.metadata}
-    about, found = await audit(world, **ADOPTING, **SWIFT)
+    about, found = await audit(world, CHOSEN)
     plan = world.folder / "plan.jsonl"
     plan_file.write(plan, about, found)
-    report = await apply(world, plan, max_deletes, **ADOPTING, **SWIFT)
+    report = await apply(world, plan, CHOSEN, max_deletes)
     assert (report.skipped, report.refused) == ([], []), seed
     person = {each.subject_id or each.customer_id for each in found if each.repair is None}
-    about, left_first = await audit(world, **ADOPTING, **SWIFT)
+    about, left_first = await audit(world, CHOSEN)
     # What was for a person may have become plain, now that other things are in order; nothing else is left.
     plain = [each for each in left_first if each.repair is not None]
     assert {each.subject_id or each.customer_id for each in plain} <= person, seed
     plan_file.write(plan, about, left_first)
-    await apply(world, plan, max_deletes, **ADOPTING, **SWIFT)
+    await apply(world, plan, CHOSEN, max_deletes)
     for database in (True, False):
-        _, left = await audit(world, database=database, **ADOPTING, **SWIFT)
+        _, left = await audit(world, CHOSEN, database=database)
         assert [each for each in left if each.repair is not None] == [], seed
     for customer in subscribed:
         assert not stripe.customers[customer].deleted, seed

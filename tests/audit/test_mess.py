@@ -4,10 +4,8 @@ import pytest
 
 from counterfoil.audit import plan_file
 from counterfoil.sandbox.mess import Mess
-from tests.audit.support import ADOPTING, SWIFT, apply, audit, plant, planted
+from tests.audit.support import CHOSEN, apply, audit, plant, planted
 from tests.harness import World, scenario
-
-USERS = 400
 
 
 def assert_mended(world: World, mess: Mess) -> None:
@@ -26,29 +24,31 @@ def assert_mended(world: World, mess: Mess) -> None:
             assert clerk.users[each.subject].public_metadata["stripeCustomerId"] == made.id
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("seed", "cases"), [(1, 5_000), (2, 400)])
 @scenario
-async def test_all_of_a_mess_is_found_and_applied_and_a_second_apply_does_nothing(world: World, seed: int) -> None:
+async def test_all_of_a_mess_is_found_and_applied_and_a_second_apply_does_nothing(
+    world: World, seed: int, cases: int
+) -> None:
     world.sandbox.lift_limits()
-    mess = plant(world, USERS, seed)
-    about, found = await audit(world, mapping=mess.mapping, database=False, **ADOPTING, **SWIFT)
+    mess = plant(world, cases, seed)
+    about, found = await audit(world, CHOSEN, mapping=mess.mapping, database=False)
     assert planted(found) == mess.planted
     assert not any(each.recent for each in found)
 
     plan = world.folder / "plan.jsonl"
     plan_file.write(plan, about, found)
-    report = await apply(world, plan, max_deletes=10_000, **ADOPTING, **SWIFT)
+    report = await apply(world, plan, CHOSEN, max_deletes=10_000)
     assert (report.skipped, report.refused) == ([], [])
     assert len(report.person) == sum(each.person for each in mess.planted)
     assert report.done == len(found) - len(report.person)
     assert_mended(world, mess)
 
     for database in (False, True):
-        _, left = await audit(world, mapping=mess.mapping, database=database, **ADOPTING, **SWIFT)
+        _, left = await audit(world, CHOSEN, mapping=mess.mapping, database=database)
         assert {each for each in planted(left) if not each.person} == set()
         assert planted(left) == {each for each in mess.planted if each.person}
     writes = len(world.writes())
-    again = await apply(world, plan, max_deletes=10_000, **ADOPTING, **SWIFT)
+    again = await apply(world, plan, CHOSEN, max_deletes=10_000)
     assert (again.done, again.skipped, again.refused, again.person) == (0, [], [], [])
     assert again.before == len(found)
     assert len(world.writes()) == writes

@@ -77,7 +77,7 @@ async def process(folder: Path, *arguments: str, **environ: str) -> Ended:
         *COMMAND, *arguments, cwd=folder, env=bare(environ), stdout=pipe, stderr=pipe
     )
     try:
-        async with asyncio.timeout(100):
+        async with asyncio.timeout(180):
             out, err = await made.communicate()
     finally:
         if made.returncode is None:

@@ -20,10 +20,12 @@ def shown() -> list[tuple[list[str], str]]:
     """The page's commands, and what it says they print."""
     found: list[tuple[list[str], str]] = []
     for block in re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", PAGE.read_text(), re.MULTILINE):
-        lines = [line[4:] for line in block.splitlines()]
+        lines = [line.removeprefix("    ").removeprefix("    ") for line in block.splitlines()]
         for line in lines:
             if line.startswith("$ counterfoil "):
                 found.append((line.removeprefix("$ counterfoil ").split(), ""))
+            elif line.startswith("user"):
+                break
             elif found and not line.startswith("$"):
                 found[-1] = (found[-1][0], f"{found[-1][1]}{line}\n")
     return [each for each in found if each[0][0] not in SKIPPED]

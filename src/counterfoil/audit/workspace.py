@@ -17,7 +17,8 @@ from typing import Self
 
 import msgspec
 
-from counterfoil.core.finding import Candidate, Finding, SeenCustomer, State
+from counterfoil.audit.found import Found
+from counterfoil.core.finding import Candidate, SeenCustomer, State
 from counterfoil.core.link import Link
 from counterfoil.core.news import UserBody
 from counterfoil.errors import ConfigurationError
@@ -55,8 +56,6 @@ _encode = msgspec.msgpack.Encoder().encode
 _user = msgspec.msgpack.Decoder(UserBody).decode
 _customer = msgspec.msgpack.Decoder(SeenCustomer).decode
 _link = msgspec.msgpack.Decoder(Link).decode
-_finding = msgspec.msgpack.Decoder(Finding).decode
-_KINDS = ("duplicate", "orphan", "missing", "foreign", "unlinked", "mislinked", "unclaimed", "stale")
 
 
 class Range(msgspec.Struct, kw_only=True):
@@ -71,7 +70,7 @@ class Range(msgspec.Struct, kw_only=True):
     seen: int = 0
 
 
-class Workspace:
+class Workspace(Found):
     """The work file. One process at a time; entered, it is open."""
 
     def __init__(self, folder: Path | None) -> None:
@@ -359,62 +358,6 @@ class Workspace:
         """Customers that name no user."""
         (count,) = self._db.execute("SELECT COUNT(*) FROM customers WHERE owner IS NULL").fetchone()
         return int(count)
-
-    # Findings.
-
-    def forget_findings(self) -> None:
-        """Compare anew."""
-        self._db.execute("DELETE FROM findings")
-
-    def keep_findings(self, batch: Iterable[Finding]) -> None:
-        """Write findings; one that is known under its key is replaced."""
-        rows = [
-            (
-                each.key,
-                each.subject_id,
-                str(each.kind),
-                _KINDS.index(each.kind),
-                each.subscribed,
-                int(each.recent),
-                int(each.repair is None),
-                _encode(each),
-            )
-            for each in batch
-        ]
-        self._db.execute("BEGIN")
-        self._db.executemany("INSERT OR REPLACE INTO findings VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        self._db.execute("COMMIT")
-
-    def drop_findings(self, subject_ids: Sequence[str]) -> None:
-        """Findings of these subjects are looked for anew."""
-        self._db.execute("BEGIN")
-        self._db.executemany("DELETE FROM findings WHERE subject_id = ?", [(each,) for each in subject_ids])
-        self._db.execute("COMMIT")
-
-    def doubtful(self, limit: int) -> list[str]:
-        """The subjects of findings, those that may be changes on their way first."""
-        rows = self._db.execute(
-            "SELECT subject_id, MAX(recent) AS recent, MIN(rank) AS rank FROM findings"
-            " WHERE subject_id IS NOT NULL"
-            " GROUP BY subject_id ORDER BY recent DESC, rank, subject_id LIMIT ?",
-            (limit,),
-        )
-        return [row[0] for row in rows]
-
-    def findings(self, limit: int = -1) -> Iterator[Finding]:
-        """Findings: customers with live subscriptions first, then the graver kinds; ``limit`` -1: all."""
-        rows = self._reads.execute(
-            "SELECT body FROM findings ORDER BY subscribed > 0 DESC, rank, key LIMIT ?", (limit,)
-        )
-        for (body,) in rows:
-            yield _finding(body)
-
-    def tally(self) -> list[tuple[str, int, int, int, int]]:
-        """Of each kind: how many, of them for a person, recent, and with live subscriptions."""
-        return self._db.execute(
-            "SELECT kind, COUNT(*), SUM(person), SUM(recent), SUM(subscribed > 0) FROM findings"
-            " GROUP BY kind ORDER BY MIN(rank)"
-        ).fetchall()
 
 
 def _lower(text: str | None) -> str | None:

@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 import stripe
 
-from counterfoil.billing.translate import translated
+from counterfoil.billing.translate import subscription_of, translated
 from counterfoil.core.customer import HIDDEN, Customer, Subscription
 from counterfoil.core.link import Fields
 from counterfoil.errors import KeyRefused, NotFound, Rejected
@@ -199,7 +199,7 @@ class StripeApi:
             query: Any = {"customer": customer.id, "limit": PAGE}
             many = self._client.v1.subscriptions.list_async
             found = await self._call("subscriptions.list", ticket, lambda: many(query))
-        return tuple(_subscription(each) for each in found.data) if found is not None else ()
+        return tuple(subscription_of(each) for each in found.data) if found is not None else ()
 
     async def _retrieve(self, customer_id: str, ticket: Ticket, *, expanded: bool) -> tuple[stripe.Customer, bool]:
         """A customer, and whether the key could see what is asked of it."""
@@ -302,7 +302,7 @@ class StripeApi:
             raise Rejected(
                 str(error), upstream="stripe", status=error.status, code=error.code, request_id=error.request_id
             ) from error
-        return _subscription(changed), _header(changed, "request-id")
+        return subscription_of(changed), _header(changed, "request-id")
 
     async def _update(self, customer_id: str, params: dict[str, Any], ticket: Ticket) -> str:
         _guard(customer_id)
@@ -374,18 +374,6 @@ def _guard(identifier: str, prefix: str = "cus_") -> None:
     """An empty id would address the whole collection (facts 3.7)."""
     if not identifier.startswith(prefix) or not identifier[4:].replace("_", "").isalnum():
         raise NotFound(f"not an id that begins with {prefix}", upstream="stripe", status=404)
-
-
-def _subscription(found: stripe.Subscription) -> Subscription:
-    """Its period's end is on its items (facts 3.8)."""
-    items = found.to_dict().get("items", {}).get("data", [])
-    ends = [int(item["current_period_end"]) * 1000 for item in items if item.get("current_period_end")]
-    return Subscription(
-        subscription_id=str(found.id),
-        status=str(found.status),
-        period_end=min(ends, default=None),
-        closing=bool(found.cancel_at_period_end),
-    )
 
 
 def _params(fields: Fields) -> dict[str, Any]:

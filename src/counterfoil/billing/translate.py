@@ -1,9 +1,10 @@
-"""Stripe's errors as ours: by status and code, never by ``type`` alone (facts 3.6)."""
+"""What Stripe's client gives, as ours. Errors by status and code, never by ``type`` alone (facts 3.6)."""
 
 from collections.abc import Mapping
 
 import stripe
 
+from counterfoil.core.customer import Subscription
 from counterfoil.errors import (
     KeyRefused,
     KeyReused,
@@ -51,3 +52,15 @@ def _kind(error: stripe.StripeError, status: int, code: str, headers: Mapping[st
         409: ObjectLocked,
     }
     return kinds.get(status, Rejected)
+
+
+def subscription_of(found: stripe.Subscription) -> Subscription:
+    """Its period's end is on its items (facts 3.8)."""
+    items = found.to_dict().get("items", {}).get("data", [])
+    ends = [int(item["current_period_end"]) * 1000 for item in items if item.get("current_period_end")]
+    return Subscription(
+        subscription_id=str(found.id),
+        status=str(found.status),
+        period_end=min(ends, default=None),
+        closing=bool(found.cancel_at_period_end),
+    )
