@@ -175,6 +175,7 @@ def _check_whole(connection: Connection) -> None:
 
 
 def unavailable(error: DBAPIError) -> DatabaseUnavailable:
+    """What the driver says, without any value."""
     # The driver's sentence only: parameters, and the details that PostgreSQL adds, may hold personal data.
     said = getattr(getattr(error.orig, "diag", None), "message_primary", None) or str(error.orig)
     return DatabaseUnavailable(f"the database cannot be used: {(said.splitlines() or [''])[0][:200]}")
