@@ -59,7 +59,6 @@ def scatter(world: World, seed: int) -> set[str]:
 
 @pytest.mark.parametrize("block", range(12))
 @pytest.mark.parametrize("max_deletes", [0, 100])
-@pytest.mark.parametrize("home", ["sqlite"], indirect=True)
 @scenario
 async def test_after_an_apply_only_what_is_for_a_person_is_left(
     world: World, block: int, max_deletes: int
