@@ -1,7 +1,7 @@
 """Plant each bug in turn and count the seeds until the simulation finds it.
 
-    python -m tools.prove            # each within 500 seeds
-    python -m tools.prove --within 50 answer_before_commit
+python -m tools.prove            # each within 500 seeds
+python -m tools.prove --within 50 answer_before_commit
 """
 
 import argparse

@@ -26,6 +26,7 @@ from counterfoil.core.step import (
     EndStep,
     InspectCustomer,
     LookForCustomer,
+    OpenClaim,
     OpenIntent,
     Park,
     ReadUser,
@@ -159,7 +160,7 @@ class Driver:
         return Turn(link=link, sightings=found, inspected=inspected, read_at=read_at)
 
     def _row_step(self, turn: Turn, step: RowStep) -> Turn | None:
-        if isinstance(step, OpenIntent) and self.rows[turn.link.subject_id].deleted_at is not None:
+        if isinstance(step, OpenIntent | OpenClaim) and self.rows[turn.link.subject_id].deleted_at is not None:
             return None
         saved = self.save(fold_row_step(turn.link, step, self._chaos.now))
         if isinstance(step, AdoptCustomer | DropSighting):

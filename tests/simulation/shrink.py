@@ -77,4 +77,3 @@ def _smaller(script: Script) -> Iterator[Script]:
         yield script.without(fault=name)
     if script.nodes > 1:
         yield script.without(nodes=script.nodes - 1)
-

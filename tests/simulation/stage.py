@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,6 +202,8 @@ class Stage:
         self.processes: list[Process] = []
         self.graves: list[asyncio.Task[Any]] = []
         self.chores: set[asyncio.Task[Any]] = set()
+        self.coming: set[asyncio.Task[Any]] = set()
+        """Processes that will come back."""
         self.points = 0
         self.crash_at = 0
         self.back = 1.0
@@ -262,7 +264,7 @@ class Stage:
     def commit(self, process: Process, job: Job[T]) -> T:
         """Run a job for a process, in a transaction of its own."""
         if self._finds_nothing(process, job):
-            nothing: Any = []
+            nothing: T = []  # type: ignore[assignment]
             return nothing
         self.watch.writer = process
         try:
@@ -302,8 +304,8 @@ class Stage:
         """Put a backup back, or begin with an empty database; all processes die for it."""
         for process in list(self.processes):
             self.kill(process, None)
-        for chore in list(self.chores):
-            chore.cancel()
+        for coming in list(self.coming):
+            coming.cancel()
         await self.database.close()
         if copy is None:
             self.url = self.home.migrated()
@@ -373,7 +375,9 @@ class Stage:
             task.cancel()
         self.graves += tasks
         if back is not None:
-            self.chore(self._come_back(process.number, back))
+            coming = self.chore(self._come_back(process.number, back))
+            self.coming.add(coming)
+            coming.add_done_callback(self.coming.discard)
 
     async def _come_back(self, number: int, after: float) -> None:
         await asyncio.sleep(after)
@@ -421,11 +425,7 @@ class Stage:
             post = asyncio.create_task(process.post(attempt))
             process.tasks.add(post)
             post.add_done_callback(process.tasks.discard)
-            try:
-                await asyncio.wait({post}, timeout=_SVIX_TIMEOUT)
-            except asyncio.CancelledError:  # a restore: Svix knows nothing of that
-                self.sandbox.svix.settle(attempt, None, self.time())
-                raise
+            await asyncio.wait({post}, timeout=_SVIX_TIMEOUT)
             if post.done() and not post.cancelled():
                 status = post.result()
         self.note(f"delivery {attempt.message_id} {attempt.event} {attempt.number} {status}")
@@ -499,12 +499,13 @@ def _name(task: asyncio.Task[Any]) -> str:
     return task.get_name()
 
 
-def _now(work: Any) -> Any:
+def _now(work: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that waits for nothing."""
     try:
         work.send(None)
     except StopIteration as done:
-        return done.value
+        result: T = done.value
+        return result
     raise AssertionError("an inline database waits for nothing")
 
 

@@ -33,9 +33,7 @@ _SEEN = (
     " OLD.doubted_at, NEW.deletion, OLD.deleted_at, OLD.intent_key, NEW.intent_key, OLD.lease, NEW.lease,"
     f" OLD.held, NEW.held, ({_CHANGED})"
 )
-TRIGGERS = (
-    f"CREATE TRIGGER watch_rows BEFORE UPDATE ON link_rows BEGIN SELECT watch_row({_SEEN}); END",
-)
+TRIGGERS = (f"CREATE TRIGGER watch_rows BEFORE UPDATE ON link_rows BEGIN SELECT watch_row({_SEEN}); END",)
 
 
 @dataclass(slots=True)
@@ -177,7 +175,8 @@ class Watch:
             other.id != customer_id and other.metadata.get(OWNER) in owners for other in stripe.live_customers()
         )
         if not surplus:
-            self.say(f"the only customer of a living user was removed: {customer_id} of {sorted(map(str, owners))}")
+            whose = ", ".join(sorted(map(str, owners)))
+            self.say(f"the only customer of a living user was removed: {customer_id} of {whose}")
         elif self.stage.attached.get(customer_id, self.stage.time()) < self.stage.time() - MEMORY:
             self.say(f"a surplus customer with something attached was removed: {customer_id}")
 
@@ -254,7 +253,7 @@ class Watch:
 
 def person_of(value: str) -> str:
     """The number of the person whose email or name this is: "p3.1@..." and "P3 L1" are 3's."""
-    return value[1:].split("." if "@" in value else " ")[0]
+    return value[1:].split("." if "@" in value else " ", maxsplit=1)[0]
 
 
 def _form(request: Request) -> dict[str, str]:

@@ -12,6 +12,7 @@ from counterfoil.cli.db import DatabaseOption
 from counterfoil.cli.opened import reading
 from counterfoil.cli.output import Exit, JsonOption, errors, explained, print_json, screen
 from counterfoil.cli.words import PARKED, ago, moment, sentence
+from counterfoil.core.customer import claimed_by
 from counterfoil.core.link import Deletion, Doubt, Link
 from counterfoil.core.subject import user_id
 from counterfoil.settings import database_url
@@ -86,5 +87,7 @@ def state(link: Link, now: int) -> str:
     if link.must_confirm is not Doubt.NONE:
         parts.append("to be confirmed with Clerk")
     if link.intent_key is not None:
-        parts.append("a create is under way")
+        parts.append(
+            "a create is under way" if claimed_by(link.intent_key) is None else "a customer is being taken"
+        )
     return ", ".join(parts)

@@ -24,6 +24,8 @@ _STEPS = {
     "UpdateCustomer": "updated customer {0}",
     "RemoveCustomer": "deleted customer {0}",
     "WriteLinkBack": "wrote {0} into the user's metadata",
+    "OpenClaim": "decided to take customer {0}, and wrote that down first",
+    "CloseClaim": "did not take customer {0}",
     "OpenIntent": "decided to create a customer, and wrote that down first",
     "StartLook": "will look for what came of the create, instead of sending it again",
     "AbandonIntent": "looked, and nothing had come of the create: the next try gets a new key",

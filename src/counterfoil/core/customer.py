@@ -21,6 +21,19 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
     """It has a subscription, payment method or payment; ``None``: not looked at."""
 
 
+_CLAIM = "claim-"
+
+
+def claim_key(customer_id: str) -> str:
+    """The key of an intent to claim a customer; never sent: a claim may be repeated without one."""
+    return _CLAIM + customer_id
+
+
+def claimed_by(key: str) -> str | None:
+    """The customer that an intent with this key means to claim; ``None``: it means to create one."""
+    return key.removeprefix(_CLAIM) if key.startswith(_CLAIM) else None
+
+
 def mirrored(email: str | None, first: str | None, last: str | None) -> Fields:
     """Clerk's values, as a customer may carry them.
 

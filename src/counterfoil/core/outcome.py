@@ -4,7 +4,7 @@ from typing import assert_never
 
 import msgspec
 
-from counterfoil.core.customer import overlay
+from counterfoil.core.customer import claim_key, overlay
 from counterfoil.core.link import Deletion, Fields, Link, ParkReason
 from counterfoil.core.policy import Policy
 from counterfoil.core.step import (
@@ -12,6 +12,7 @@ from counterfoil.core.step import (
     AdoptCustomer,
     CallStep,
     ClaimCustomer,
+    CloseClaim,
     CountLook,
     CreateCustomer,
     DropCustomer,
@@ -19,6 +20,7 @@ from counterfoil.core.step import (
     EndStep,
     InspectCustomer,
     LookForCustomer,
+    OpenClaim,
     OpenIntent,
     Park,
     ReadUser,
@@ -61,6 +63,11 @@ def fold_row_step(link: Link, step: RowStep, now: int) -> Link:
     match step:
         case OpenIntent():
             return _replace(link, intent_key=step.key, intent_params=step.fields, intent_at=now, look_after=None)
+        case OpenClaim():
+            key = claim_key(step.customer_id)
+            return _replace(link, intent_key=key, intent_params=Fields(), intent_at=now, look_after=None)
+        case CloseClaim():
+            return close_claim(link)
         case StartLook():
             return _replace(link, look_after=step.until)
         case AbandonIntent():
@@ -119,6 +126,11 @@ def fold_end(link: Link, end: EndStep) -> Link:
     return link
 
 
+def close_claim(link: Link) -> Link:
+    """Nothing comes of a claim that was meant."""
+    return _replace(link, intent_key=None, intent_params=None, intent_at=None)
+
+
 def fold_dead_replay(link: Link) -> Link:
     """Stripe replayed the creation of a customer that was deleted since: this generation is over."""
     return _next_generation(link)
@@ -148,6 +160,7 @@ def fold_failure(
             return _replace(closed, refused_email=email), Again(counts=False, after=0)
         case Rejected():
             closed = _next_generation(told) if isinstance(step, CreateCustomer) else told
+            closed = close_claim(told) if isinstance(step, ClaimCustomer) else closed
             return closed, Park(ParkReason.REJECTED, _describe(error))
         case ServerFailed() | Unreachable():
             # The breaker paces an outage: a link that happened to probe in it must not wait much longer.

@@ -1,18 +1,20 @@
 """What a link needs next. Pure: the same turn, world and time give the same step."""
 
-from counterfoil.core.customer import Customer, difference, wanted_fields
+from counterfoil.core.customer import Customer, claimed_by, difference, wanted_fields
 from counterfoil.core.link import Deletion, Doubt, Fields, Link, ParkReason, Sighting
 from counterfoil.core.policy import ABSENT_TWICE, DISAGREED, LATER_LOOKS, Policy
 from counterfoil.core.step import (
     AbandonIntent,
     AdoptCustomer,
     ClaimCustomer,
+    CloseClaim,
     CountLook,
     CreateCustomer,
     DropCustomer,
     DropSighting,
     InspectCustomer,
     LookForCustomer,
+    OpenClaim,
     OpenIntent,
     Park,
     ReadUser,
@@ -65,6 +67,9 @@ def _resolve_intent(turn: Turn, policy: Policy, world: World, now: int) -> Step:
     key, fields, opened = link.intent_key, link.intent_params, link.intent_at
     assert key is not None
     assert fields is not None
+    claimed = claimed_by(key)
+    if claimed is not None:
+        return _resolve_claim(turn, claimed, policy)
     for sighting in turn.sightings:
         if sighting.mark == key:
             return AdoptCustomer(sighting.customer_id)
@@ -75,6 +80,20 @@ def _resolve_intent(turn: Turn, policy: Policy, world: World, now: int) -> Step:
     if opened is None or now - opened > policy.intent_ttl:
         return StartLook(world.stripe_now + policy.quiet)
     return CreateCustomer(key, fields)
+
+
+def _resolve_claim(turn: Turn, customer_id: str, policy: Policy) -> Step:
+    """Whether a claim took effect is seen in the customer itself."""
+    link = turn.link
+    seen = turn.inspected.get(customer_id)
+    if seen is None:
+        return InspectCustomer(customer_id)
+    if seen.gone or seen.livemode != policy.livemode:
+        return CloseClaim(customer_id)
+    if seen.owner == link.subject_id:
+        return AdoptCustomer(customer_id)
+    free = seen.owner is None and link.deletion is Deletion.NONE
+    return ClaimCustomer(customer_id) if free else CloseClaim(customer_id)
 
 
 def _confirm(turn: Turn, now: int) -> Step:
@@ -185,7 +204,7 @@ def _adopt_named(turn: Turn, customer_id: str, policy: Policy) -> Step:
     if seen.livemode != policy.livemode:
         return Park(ParkReason.WRONG_MODE, customer_id)
     if seen.owner is None:
-        return ClaimCustomer(customer_id)
+        return OpenClaim(customer_id)
     if seen.owner == turn.link.subject_id:
         return AdoptCustomer(customer_id)
     return Park(ParkReason.CLAIMED, customer_id)

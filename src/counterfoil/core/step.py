@@ -93,6 +93,18 @@ class OpenIntent(msgspec.Struct, frozen=True, tag=True):
     fields: Fields
 
 
+class OpenClaim(msgspec.Struct, frozen=True, tag=True):
+    """Commit whom we are about to claim: should its answer be lost and the user go, it is found again."""
+
+    customer_id: str
+
+
+class CloseClaim(msgspec.Struct, frozen=True, tag=True):
+    """The claim has come to nothing, and nothing will come of it."""
+
+    customer_id: str
+
+
 class StartLook(msgspec.Struct, frozen=True, tag=True):
     """The intent is not sent again; a scan up to ``until`` (Stripe's time) will tell what came of it."""
 
@@ -158,6 +170,16 @@ CallStep = (
     | RemoveCustomer
     | WriteLinkBack
 )
-RowStep = OpenIntent | StartLook | AbandonIntent | AdoptCustomer | DropCustomer | DropSighting | CountLook
+RowStep = (
+    OpenIntent
+    | OpenClaim
+    | CloseClaim
+    | StartLook
+    | AbandonIntent
+    | AdoptCustomer
+    | DropCustomer
+    | DropSighting
+    | CountLook
+)
 EndStep = WaitUntil | Park | Settled
 Step = CallStep | RowStep | EndStep

@@ -9,7 +9,7 @@ import msgspec
 from counterfoil.core.customer import Customer
 from counterfoil.core.link import Link, ParkReason
 from counterfoil.core.news import News, Unconfirmed, UserAbsent, UserRead
-from counterfoil.core.outcome import Again, fold_dead_replay, fold_failure, fold_success
+from counterfoil.core.outcome import Again, close_claim, fold_dead_replay, fold_failure, fold_success
 from counterfoil.core.step import (
     CallStep,
     ClaimCustomer,
@@ -154,6 +154,7 @@ async def _claim(context: Context, turn: Turn, done: Effect, customer_id: str, t
     owner = await context.database.read(lambda connection: links.owner_of(connection, customer_id))
     if owner not in {None, turn.link.subject_id}:
         parked = Park(ParkReason.CLAIMED, customer_id)
-        return Effect(done.step, turn.link, ending=parked, sent=False, outcome="claimed already")
+        closed = close_claim(turn.link)
+        return Effect(done.step, closed, ending=parked, sent=False, outcome="claimed already")
     request_id = await context.stripe.claim(customer_id, turn.link.subject_id, ticket)
     return replace(done, request_id=request_id)

@@ -20,6 +20,7 @@ from counterfoil.core.step import (
     EndStep,
     InspectCustomer,
     LookForCustomer,
+    OpenClaim,
     OpenIntent,
     Park,
     ReadUser,
@@ -166,7 +167,7 @@ def _row_step(connection: Connection, turn: Turn, step: RowStep, now: int) -> Tu
         end(connection, turn, Park(ParkReason.CLAIMED, step.customer_id), now)
         return None
     folded = fold_row_step(link, step, now)
-    save = links.open_intent if isinstance(step, OpenIntent) else links.save
+    save = links.open_intent if isinstance(step, OpenIntent | OpenClaim) else links.save
     saved = save(connection, folded)
     if saved is None:
         return None
@@ -188,7 +189,7 @@ def _is_taken(connection: Connection, link: Link) -> bool:
 
 
 def _would_act(step: Step) -> bool:
-    if isinstance(step, OpenIntent):
+    if isinstance(step, OpenIntent | OpenClaim):
         return True
     return not isinstance(step, RowStep | EndStep | ReadUser | InspectCustomer | LookForCustomer)
 
