@@ -271,12 +271,12 @@ class Stage:
             return _now(self.database.write(job))
         finally:
             self.watch.writer = None
-            if self._changes() != self._known_at:
+            if not self.watched or self._changes() != self._known_at:
                 self._memory.clear()
 
     def _finds_nothing(self, process: Process, job: Job[Any]) -> bool:
         """A claim where nothing is due: what idle nodes do most of the time."""
-        if getattr(job, "__qualname__", "") != _CLAIM or not self.watched:
+        if getattr(job, "__qualname__", "") != _CLAIM:
             return False
         due = self.look(figures.next_due)
         return due is None or due > process.clock.now()
@@ -287,7 +287,7 @@ class Stage:
 
     def look(self, job: Job[T]) -> T:
         """Read; what the idle loops ask again and again is remembered until somebody writes."""
-        if job not in _REMEMBERED or not self.watched:
+        if job not in _REMEMBERED:
             return _now(self.database.read(job))
         if job not in self._memory:
             self._memory[job] = _now(self.database.read(job))
