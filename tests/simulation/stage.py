@@ -78,7 +78,8 @@ class Process:
                 self.arms.remove(arm)
                 self._suffer(arm, where)
         while self.frozen_until > stage.loop.time():
-            await asyncio.sleep(self.frozen_until - stage.loop.time())
+            # The loop counts in microseconds: a shorter sleep would not move it.
+            await asyncio.sleep(max(self.frozen_until - stage.loop.time(), 0.001))
             self._alive()
         if stage.rough and stage.manners.interleave and stage.dice.random() < 0.3:
             await asyncio.sleep(stage.dice.uniform(0.0, 0.004))
