@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -41,6 +42,7 @@ def main() -> int:
         sums += Counter(calls=result.calls, points=result.points, hours=round(result.hours))
         if result.violations:
             failed.append(seed)
+            print(f"seed {seed} failed: {result.violations[0].splitlines()[-1][:200]}", flush=True)
     seconds = time.monotonic() - begun
     print(f"{options.seeds} seeds in {seconds:.0f} s: {len(failed)} failed; {_said(sums)}")
     if options.marks:
@@ -68,11 +70,7 @@ def _plays(first: int, seeds: int, jobs: int) -> Iterator[tuple[int, Result]]:
 def _play(seed: int) -> Result:
     result = attempt(draw(seed))
     # The trace of a play that went well is of no use to anybody.
-    return result if result.violations else Result(**{**_fields(result), "lines": ()})
-
-
-def _fields(result: Result) -> dict[str, object]:
-    return {name: getattr(result, name) for name in Result.__slots__}  # type: ignore[attr-defined]
+    return result if result.violations else replace(result, lines=())
 
 
 def _again(options: argparse.Namespace) -> int:
@@ -96,9 +94,8 @@ def _show(result: Result) -> None:
         print(f"  {event.at:9.3f} {event.kind} {event.with_ or ''}")
     for violation in result.violations:
         print(f"  VIOLATION {violation}")
-    print(
-        f"  trace {result.digest}, {result.calls} calls, {result.points} points, {result.hours:.0f} virtual hours"
-    )
+    size = f"{result.calls} calls, {result.points} points, {result.hours:.0f} virtual hours"
+    print(f"  trace {result.digest}, {size}")
     print(f"  again: {command(script)}")
 
 

@@ -39,6 +39,8 @@ class Cast:
         """What the app wrote into each user's metadata."""
         self.strangers: dict[str, dict[str, Any]] = {}
         """Customers of nobody, as they were made."""
+        self.named: set[str] = set()
+        """Users whose metadata named a customer from the beginning."""
         self.born: dict[str, float] = {}
         self.left: dict[str, float] = {}
         """When users left."""
@@ -83,9 +85,10 @@ class Cast:
             first_name=f"P{number}",
             last_name=f"L{self._next()}",
             silent=old,
-            **metadata,  # type: ignore[typeddict-item]
+            **metadata,
         )
         if named is not None:
+            self.named.add(user)
             self.strangers.pop(metadata[f"{named}_metadata"][LINK_BACK])
         if old:
             self.stage.watch.marks["a sign-up that nobody told of"] += 1
@@ -169,11 +172,11 @@ class Cast:
         """A living user's customer: (user, customer)."""
         stripe, clerk = self.stage.sandbox.stripe, self.stage.sandbox.clerk
         owned = [
-            (owner, each.id)
+            (each.metadata[OWNER], each.id)
             for each in stripe.live_customers()
-            if (owner := each.metadata.get(OWNER)) in clerk.users
+            if each.metadata.get(OWNER) in clerk.users
         ]
-        return owned[who % len(owned)] if owned else None  # type: ignore[return-value]
+        return owned[who % len(owned)] if owned else None
 
     async def _person_edits(self, who: int, what: str) -> None:
         if (found := self._customer(who)) is None:

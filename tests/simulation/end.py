@@ -8,6 +8,7 @@ these hold instead:
 - of users whose customers people moved nothing is asked but that no third user suffers; they may be parked;
 - where people deleted a customer and the database forgot it (a restore), the dead name in Clerk's metadata
   cannot be told from another's: parked;
+- so is one that people deleted while it was about to be adopted, by its name in Clerk's metadata;
 - a late customer to which people attached something stays, and is parked.
 
 Users older than the first start are left as they are until they change; in an emptied database, that is the
@@ -132,7 +133,7 @@ def _allowed(cast: Cast, user_id: str) -> set[ParkReason]:
     allowed: set[ParkReason] = set()
     if user_id in cast.moved:
         allowed |= _BY_MOVES
-    if user_id in cast.bereft and cast.restored:
+    if user_id in cast.bereft and (cast.restored or user_id in cast.named):
         allowed |= _BY_FORGOTTEN_DEATHS
     if user_id in cast.attached:
         allowed.add(ParkReason.ATTACHED)

@@ -10,6 +10,7 @@ _WHERE = ("write", "written", "send", "answered")
 _STEPS = (
     "decision OpenIntent",
     "decision AdoptCustomer",
+    "decision ReserveCustomer",
     "decision StartLook",
     "decision AbandonIntent",
     "decision DropCustomer",

@@ -12,10 +12,11 @@ from unittest.mock import patch
 import msgspec
 from sqlalchemy import text
 
-from counterfoil.core import fold
+from counterfoil.core import fold, plan
+from counterfoil.core.link import Deletion
 from counterfoil.core.policy import Policy
-from counterfoil.core.step import RemoveCustomer
-from counterfoil.engine import catch_up, intake, turn, worker
+from counterfoil.core.step import InspectCustomer, RemoveCustomer
+from counterfoil.engine import carry_out, catch_up, intake, turn, worker
 from counterfoil.store import links
 from counterfoil.store.rows import COLUMNS, WORKER_COLUMNS
 
@@ -34,7 +35,7 @@ def no_commit_of_the_intent() -> Any:
 
 def a_new_key_on_retry() -> Any:
     """Every try is sent under a key of its own."""
-    real = worker.carry_out
+    real = carry_out.carry_out
     tries = 0
 
     async def fresh(context: Any, now: Any, step: Any, task: Any) -> Any:
@@ -99,7 +100,7 @@ def tombstones_are_ignored() -> Any:
     real = fold._fold_event
 
     def risen(link: Any, event: Any, since: int, now: int) -> Any:
-        return real(_replace(link, deletion=fold.Deletion.NONE, deleted_at=None), event, since, now)
+        return real(_replace(link, deletion=Deletion.NONE, deleted_at=None), event, since, now)
 
     return patch.object(fold, "_fold_event", risen)
 
@@ -112,11 +113,11 @@ def the_key_forgets_the_generation() -> Any:
 
 def removal_without_a_look() -> Any:
     """A customer is removed without being retrieved first."""
-    real = turn.plan
+    real = plan.plan
 
     def rash(now: Any, *others: Any) -> Any:
         step = real(now, *others)
-        if type(step).__name__ == "InspectCustomer" and now.link.deletion:
+        if isinstance(step, InspectCustomer) and now.link.deletion:
             return RemoveCustomer(step.customer_id)
         return step
 

@@ -6,7 +6,7 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +16,7 @@ import looptime
 import structlog
 from sqlalchemy import text
 
+from counterfoil.sandbox.messages import Upstream
 from counterfoil.sandbox.svix import SvixSettings
 from counterfoil.store import figures
 from counterfoil.store.engine import connect
@@ -85,7 +86,7 @@ async def _play(script: Script, home: Home, folder: Path) -> Result:
 
 
 class _Play:
-    def __init__(self, script: Script, stage: Stage, cast: Cast, set_pace: "watch.Any") -> None:
+    def __init__(self, script: Script, stage: Stage, cast: Cast, set_pace: Callable[[bool], None]) -> None:
         self.script, self.stage, self.cast, self.set_pace = script, stage, cast, set_pace
 
     async def prologue(self) -> None:
@@ -111,7 +112,6 @@ class _Play:
 
     async def epilogue(self) -> None:
         """The faults stop; time passes; all must be well."""
-        stage = self.stage
         await self._outlast()
         self.cast.last_words()
         await self.calm()
@@ -133,6 +133,8 @@ class _Play:
         stage.rough = False
         stage.sandbox.calm()
         stage.sandbox.stripe.permit()
+        stage.sandbox.stripe.expired_keys.clear()
+        stage.sandbox.stripe.secret_key = stage.sandbox.settings.stripe.secret_key
         stage.sandbox.svix.settings = SvixSettings(secret=stage.sandbox.settings.svix.secret)
         for process in stage.processes:
             process.arms.clear()
@@ -191,8 +193,8 @@ class _Play:
         """Marks: what the journal and the sandbox's logs tell of."""
         stage = self.stage
         marks = stage.watch.marks
-        for upstream in ("clerk", "stripe"):
-            for call in stage.sandbox.calls(upstream):  # type: ignore[arg-type]
+        for upstream in _UPSTREAMS:
+            for call in stage.sandbox.calls(upstream):
                 if call.fault is not None:
                     marks[f"{upstream} {call.fault}"] += 1
         for fault in self.script.faults:
@@ -202,6 +204,7 @@ class _Play:
             marks[f"{kind} {what.split(' ')[0]}{_reason(kind, what, detail)}"] += 1
 
 
+_UPSTREAMS: tuple[Upstream, ...] = ("clerk", "stripe")
 _TOLD = text("SELECT kind, what, detail FROM journal WHERE kind IN ('decision', 'call', 'result')")
 
 

@@ -7,7 +7,7 @@ fails.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from counterfoil.sandbox.clerk import ClerkSettings
 from counterfoil.sandbox.faults import Faults
@@ -85,7 +85,7 @@ def sandbox_settings(script: Script, begin: float) -> tuple[SandboxSettings, Fau
         slow_for=(1.0, 29.0),
         late_after=late_after,
     )
-    cursors = random.choice(["refuse", "continue"]) if has("cursors") else "refuse"
+    cursors: Literal["refuse", "continue"] = random.choice(["refuse", "continue"]) if has("cursors") else "refuse"
     settings = SandboxSettings(
         seed=script.seed,
         latency=(0.01, 0.3),
@@ -138,9 +138,8 @@ def _events(random: Random) -> Iterator[Event]:
         for _ in range(random.randint(1, 3)):
             yield Event(random.uniform(0, length), kind, TROUBLE[kind](random))
     if random.random() < 0.15:
-        yield Event(
-            length, "years of replay", {"after": random.uniform(20, 89) * 24 * HOUR, "share": random.random()}
-        )
+        after = random.uniform(20, 89) * 24 * HOUR
+        yield Event(length, "years of replay", {"after": after, "share": random.random()})
 
 
 def _pick(random: Random, kinds: dict[str, tuple[int, Draw]]) -> str:

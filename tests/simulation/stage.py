@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +78,8 @@ class Process:
                 self.arms.remove(arm)
                 self._suffer(arm, where)
         while self.frozen_until > stage.loop.time():
-            await asyncio.sleep(self.frozen_until - stage.loop.time())
+            # The loop counts in microseconds: a shorter sleep would not move it.
+            await asyncio.sleep(max(self.frozen_until - stage.loop.time(), 0.001))
             self._alive()
         if stage.rough and stage.manners.interleave and stage.dice.random() < 0.3:
             await asyncio.sleep(stage.dice.uniform(0.0, 0.004))
@@ -202,6 +203,8 @@ class Stage:
         self.processes: list[Process] = []
         self.graves: list[asyncio.Task[Any]] = []
         self.chores: set[asyncio.Task[Any]] = set()
+        self.coming: set[asyncio.Task[Any]] = set()
+        """Processes that will come back."""
         self.points = 0
         self.crash_at = 0
         self.back = 1.0
@@ -262,19 +265,19 @@ class Stage:
     def commit(self, process: Process, job: Job[T]) -> T:
         """Run a job for a process, in a transaction of its own."""
         if self._finds_nothing(process, job):
-            nothing: Any = []
+            nothing: T = []  # type: ignore[assignment]
             return nothing
         self.watch.writer = process
         try:
             return _now(self.database.write(job))
         finally:
             self.watch.writer = None
-            if self._changes() != self._known_at:
+            if not self.watched or self._changes() != self._known_at:
                 self._memory.clear()
 
     def _finds_nothing(self, process: Process, job: Job[Any]) -> bool:
         """A claim where nothing is due: what idle nodes do most of the time."""
-        if getattr(job, "__qualname__", "") != _CLAIM or not self.watched:
+        if getattr(job, "__qualname__", "") != _CLAIM:
             return False
         due = self.look(figures.next_due)
         return due is None or due > process.clock.now()
@@ -285,7 +288,7 @@ class Stage:
 
     def look(self, job: Job[T]) -> T:
         """Read; what the idle loops ask again and again is remembered until somebody writes."""
-        if job not in _REMEMBERED or not self.watched:
+        if job not in _REMEMBERED:
             return _now(self.database.read(job))
         if job not in self._memory:
             self._memory[job] = _now(self.database.read(job))
@@ -302,8 +305,8 @@ class Stage:
         """Put a backup back, or begin with an empty database; all processes die for it."""
         for process in list(self.processes):
             self.kill(process, None)
-        for chore in list(self.chores):
-            chore.cancel()
+        for coming in list(self.coming):
+            coming.cancel()
         await self.database.close()
         if copy is None:
             self.url = self.home.migrated()
@@ -373,7 +376,9 @@ class Stage:
             task.cancel()
         self.graves += tasks
         if back is not None:
-            self.chore(self._come_back(process.number, back))
+            coming = self.chore(self._come_back(process.number, back))
+            self.coming.add(coming)
+            coming.add_done_callback(self.coming.discard)
 
     async def _come_back(self, number: int, after: float) -> None:
         await asyncio.sleep(after)
@@ -421,11 +426,7 @@ class Stage:
             post = asyncio.create_task(process.post(attempt))
             process.tasks.add(post)
             post.add_done_callback(process.tasks.discard)
-            try:
-                await asyncio.wait({post}, timeout=_SVIX_TIMEOUT)
-            except asyncio.CancelledError:  # a restore: Svix knows nothing of that
-                self.sandbox.svix.settle(attempt, None, self.time())
-                raise
+            await asyncio.wait({post}, timeout=_SVIX_TIMEOUT)
             if post.done() and not post.cancelled():
                 status = post.result()
         self.note(f"delivery {attempt.message_id} {attempt.event} {attempt.number} {status}")
@@ -499,12 +500,13 @@ def _name(task: asyncio.Task[Any]) -> str:
     return task.get_name()
 
 
-def _now(work: Any) -> Any:
+def _now(work: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that waits for nothing."""
     try:
         work.send(None)
     except StopIteration as done:
-        return done.value
+        result: T = done.value
+        return result
     raise AssertionError("an inline database waits for nothing")
 
 

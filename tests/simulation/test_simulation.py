@@ -60,7 +60,11 @@ def test_the_promises_hold_on_postgresql(seed: int, postgresql: Server) -> None:
     assert result.violations == ()
 
 
-_TELL = "from tests.simulation.play import play; from tests.simulation.script import draw; print(play(draw({})).digest)"
+_TELL = """
+from tests.simulation.play import play
+from tests.simulation.script import draw
+print(play(draw({})).digest)
+"""
 
 
 @pytest.mark.parametrize("seed", [3, 8])

@@ -175,9 +175,8 @@ class Watch:
             other.id != customer_id and other.metadata.get(OWNER) in owners for other in stripe.live_customers()
         )
         if not surplus:
-            self.say(
-                f"the only customer of a living user was removed: {customer_id} of {sorted(map(str, owners))}"
-            )
+            whose = ", ".join(sorted(map(str, owners)))
+            self.say(f"the only customer of a living user was removed: {customer_id} of {whose}")
         elif self.stage.attached.get(customer_id, self.stage.time()) < self.stage.time() - MEMORY:
             self.say(f"a surplus customer with something attached was removed: {customer_id}")
 
