@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import looptime
@@ -54,12 +54,18 @@ class VirtualClock:
         return self._loop.time()
 
 
+class Sender(Protocol):
+    """Sends one request to the sandbox; ``None``: the connection was cut."""
+
+    async def send(self, upstream: Any, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Any: ...
+
+
 class StripeTransport(stripe.HTTPClient):
     """The official SDK's transport, answered by the sandbox."""
 
     name = "sandbox"
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: Sender) -> None:
         super().__init__()
         self._world = world
 

@@ -64,6 +64,14 @@ class CatchUp:
         """The scan at the start, tried until it ends: nothing is created before."""
         await patiently(lambda: self._shared(BULK), "catch_up.failed")
 
+    async def again(self) -> None:
+        """Scan once more: what a restored database has forgotten to look for is found within a day.
+
+        Raises:
+            UpstreamError: the scan failed.
+        """
+        await self._shared(BULK)
+
     async def reach(self, until: int, patience: float) -> bool:
         """Scan until ``seen_to`` is past ``until`` (Stripe's time, ms).
 

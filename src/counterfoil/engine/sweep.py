@@ -81,7 +81,7 @@ class Sweeper:
         await self._remember({_SWEPT_TO: str(began)})
 
     async def walk(self) -> None:
-        """Meet every user, by cursor; then have the links that were not met read one by one."""
+        """Meet every user, by cursor; then have the links that were not met read one by one, and scan Stripe."""
         known = await self._load()
         number, began, after = int(known.get(_WALK, "0")), int(known.get(_WALK_BEGAN, "0")), known.get(WALK_AFTER)
         if after is None:
@@ -95,6 +95,7 @@ class Sweeper:
                 break
             after = page[-1].subject_id
         await self._confirm_the_rest(number, began)
+        await self._context.catch_up.again()
         ended = str(self._context.clock.now())
         await self._remember({WALK_AFTER: None, WALK_ENDED: ended})
         _log.info("walk.done", number=number)

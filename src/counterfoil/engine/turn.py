@@ -133,7 +133,10 @@ def _write_down(connection: Connection, subject_id: str, effect: Effect, now: in
 def _following(connection: Connection, turn: Turn, saved: Link, effect: Effect) -> Turn:
     """The turn, with what the call has shown."""
     inspected = {**turn.inspected, **effect.inspected}
-    inspected.pop(effect.dealt_with or "", None)  # what was seen of it is no longer so
+    # What was seen of a customer before we changed it, or dealt with it, is no longer so.
+    inspected.pop(effect.dealt_with or "", None)
+    if changes_the_world(effect.step):
+        inspected.pop(getattr(effect.step, "customer_id", ""), None)
     candidates, searched = turn.candidates, turn.searched
     if isinstance(effect.step, FindByEmail):
         candidates, searched = effect.candidates, effect.step.email

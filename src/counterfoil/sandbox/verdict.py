@@ -159,9 +159,7 @@ def judge(clerk: ClerkState, stripe: StripeState, rules: Rules) -> Verdict:
     )
 
 
-def _sorted(
-    clerk: ClerkState, stripe: StripeState, rules: Rules
-) -> tuple[dict[str, list[Customer]], _Left, int]:
+def _sorted(clerk: ClerkState, stripe: StripeState, rules: Rules) -> tuple[dict[str, list[Customer]], _Left, int]:
     """The customers of each user who is there, what is left of the others, and the number of all."""
     owned: dict[str, list[Customer]] = {}
     left = _Left()
