@@ -79,6 +79,7 @@ async def test_a_quiet_day_costs_only_the_sweeps_and_the_walk(world: World) -> N
     await world.run(DAY)
     # A sweep every ten minutes and a bit, and one walk: Stripe is asked once, for what is new.
     assert world.calls() - before <= 6 * 24 + 3
-    asked = world.sandbox.calls("stripe", since=world.time() - DAY)
-    assert [call.operation for call in asked] == ["customers.list"]
+    assert [call.operation for call in world.sandbox.calls("stripe", since=world.time() - DAY)] == [
+        "customers.list"
+    ]
     world.assert_in_step()
