@@ -126,7 +126,11 @@ def _still_bereft(cast: Cast, user_id: str) -> bool:
     since = cast.bereft.get(user_id)
     if since is None:
         return False
-    return max(cast.changed[user_id, "email"], cast.changed[user_id, "name"]) <= since + 300.0
+    user = cast.stage.sandbox.clerk.users[user_id]
+    # An address that Stripe refuses is refused before it says that the customer is gone.
+    taken = user.email is not None and not cast.stage.sandbox.settings.stripe.refuses_email(user.email)
+    last = max(cast.changed[user_id, "name"], cast.changed[user_id, "email"] if taken else 0.0)
+    return last <= since + 300.0
 
 
 def _allowed(cast: Cast, user_id: str) -> set[ParkReason]:

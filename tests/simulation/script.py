@@ -110,7 +110,7 @@ def manners(script: Script) -> Manners:
     return Manners(
         nodes=script.nodes,
         interleave=has("interleaving"),
-        lag=random.choice([5.0, 25.0]) if has("lag") else 0.0,
+        lag=random.choice([25.0, 120.0]) if has("lag") else 0.0,
         skews=skews,
     )
 
@@ -136,7 +136,10 @@ def _events(random: Random) -> Iterator[Event]:
     # A few kinds of trouble in each seed, so that they have something to do with each other.
     for kind in random.sample(sorted(TROUBLE), random.randint(1, 6)):
         for _ in range(random.randint(1, 3)):
-            yield Event(random.uniform(0, length), kind, TROUBLE[kind](random))
+            at = random.uniform(0, length)
+            yield Event(at, kind, TROUBLE[kind](random))
+            if kind == "restore":
+                yield Event(random.uniform(0, at), "backup")
     if random.random() < 0.15:
         after = random.uniform(20, 89) * 24 * HOUR
         yield Event(length, "years of replay", {"after": after, "share": random.random()})
@@ -174,16 +177,22 @@ PEOPLE: dict[str, tuple[int, Draw]] = {
 }
 
 
+# Requests are fewer than looks at the database.
+_FAR = {"": 25, "write": 15, "written": 15, "send": 4, "answered": 4}
+
+
 def _crash(random: Random) -> dict[str, Any]:
     where = random.choice(["", "write", "written", "send", "answered"])
     away = random.choice([0.1, 5.0, 60.0, 600.0])
-    return {"node": random.randrange(3), "where": where, "left": random.randint(1, 25), "seconds": away}
+    left = random.randint(1, _FAR[where])
+    return {"node": random.randrange(3), "where": where, "left": left, "seconds": away}
 
 
 def _stall(random: Random) -> dict[str, Any]:
     where = random.choice(["", "write", "written", "send", "answered"])
     long = random.choice([30.0, 100.0, 130.0, 400.0, 3 * HOUR])
-    return {"node": random.randrange(3), "where": where, "left": random.randint(1, 12), "seconds": long}
+    left = random.randint(1, _FAR[where])
+    return {"node": random.randrange(3), "where": where, "left": left, "seconds": long}
 
 
 def _database(random: Random) -> dict[str, Any]:

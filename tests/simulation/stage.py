@@ -466,20 +466,27 @@ class Stage:
         parts = request.segments()
         if request.method == "PATCH" and answer.status == 200:
             self.changed(parts[1])
-        lagging = self.manners.lag and self.rough and request.method == "GET" and len(parts) == 2
-        if not lagging or parts[0] != "users" or answer.status not in {200, 404}:
+        if not (self.manners.lag and self.rough and request.method == "GET" and parts[0] == "users"):
             return answer
         then = self.time() - self.dice.uniform(0.0, self.manners.lag)
-        known = [body for at, body in self.history.get(parts[1], []) if at <= then]
-        old = known[-1] if known else b"null"
-        if old == b"null":
-            if answer.status == 200:
-                self.watch.marks["a read lagged"] += 1
+        if len(parts) == 1 and answer.status == 200:
+            users = [self._as_of(user["id"], then) for user in answer.json()]
+            return self._late(answer, json_answer(200, [user for user in users if user is not None]))
+        if len(parts) == 2 and parts[1] in self.history and answer.status in {200, 404}:
+            user = self._as_of(parts[1], then)
             missing = {"errors": [{"message": "not found", "code": "resource_not_found"}]}
-            return json_answer(404, missing)
-        if answer.status == 404 or old != answer.body:
+            return self._late(answer, json_answer(404, missing) if user is None else json_answer(200, user))
+        return answer
+
+    def _as_of(self, user_id: str, then: float) -> Any:
+        """A user as it was; ``None``: it was not."""
+        known = [body for at, body in self.history.get(user_id, []) if at <= then]
+        return msgspec.json.decode(known[-1]) if known else None
+
+    def _late(self, now: Any, old: Any) -> Any:
+        if old.status != now.status or (old.status == 200 and old.body != now.body):
             self.watch.marks["a read lagged"] += 1
-        return json_answer(200, msgspec.json.decode(old))
+        return old
 
     async def close(self) -> None:
         """Everything ends."""
