@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from counterfoil.sandbox.http import serve as serve_sandbox
 from counterfoil.sandbox.mess import Mess, Planter
 from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
@@ -27,6 +29,8 @@ def environ_of(sandbox: Sandbox, base: str) -> dict[str, str]:
     return {**keys(sandbox, base), **SWIFT, **ADOPTING}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 async def test_an_audit_that_is_killed_again_and_again_reads_little_twice_and_finds_all(tmp_path: Path) -> None:
     sandbox, mess = messy(5)
     mapping = tmp_path / "users.csv"
@@ -83,6 +87,8 @@ async def _kill_when(
     return True
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 async def test_an_apply_that_is_killed_again_and_again_ends_right(tmp_path: Path) -> None:
     sandbox, mess = messy(6)
     random = Random(6)

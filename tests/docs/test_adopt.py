@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from counterfoil.sandbox.http import serve as serve_sandbox
 from counterfoil.sandbox.mess import Planter
 from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
@@ -35,6 +37,8 @@ def squeezed(text: str) -> list[str]:
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 async def test_every_command_of_the_walk_prints_what_the_page_shows(tmp_path: Path) -> None:
     sandbox = Sandbox(SandboxSettings(seed=SEED))
     sandbox.lift_limits()
