@@ -95,7 +95,7 @@ async def get(url: str) -> tuple[int, str]:
 
 
 async def test_users_settle_and_status_says_so(standing: Standing) -> None:
-    users = [standing.sign_up(name) for name in ("alan", "barbara", "claude")]
+    users = [standing.sign_up(name) for name in ("alan", "barbara", "claire")]
     for user in users:
         await standing.settled(user)
     for user in users:
