@@ -89,7 +89,8 @@ def _of(cast: Cast, user_id: str, user: User | None, mine: list[Customer], link:
     if len(mine) > 1:
         yield f"has {found} ({link})"
     elif not mine:
-        if user.email is not None and user_id not in cast.old and not _still_bereft(cast, user_id):
+        unasked = user_id in cast.old or _older(cast, user_id)
+        if user.email is not None and not unasked and not _still_bereft(cast, user_id):
             yield f"has no customer ({link})"
     else:
         yield from _pair(cast, user, mine[0], link)
@@ -109,16 +110,21 @@ def _pair(cast: Cast, user: User, customer: Customer, link: Link | None) -> Iter
             yield f"{what} is {has!r}, not {wanted!r} ({link})"
 
 
+def _since(cast: Cast) -> float:
+    """The first start after the database was emptied, and the clocks' difference; 0: it never was."""
+    return int(cast.stage.look(environment.load)["since"]) / 1000 + 15 * MINUTE if cast.emptied else 0.0
+
+
+def _older(cast: Cast, user_id: str) -> bool:
+    """An emptied database makes customers for nobody who was there before, unless asked."""
+    return cast.born[user_id] <= _since(cast)
+
+
 def _forgotten(cast: Cast, user_id: str) -> bool:
     """An emptied database knows nothing of what was before its first start."""
-    if not cast.emptied:
-        return False
-    known = cast.stage.look(environment.load)
-    # Whom no walk has met before he left is for the audit; so is who came within the clocks' difference.
-    since = int(known["since"]) / 1000 + 15 * MINUTE
     if user_id in cast.left:
-        return cast.born[user_id] <= since
-    return max(cast.changed[user_id, "email"], cast.changed[user_id, "name"]) <= since
+        return _older(cast, user_id)  # whom no walk has met before he left is for the audit
+    return max(cast.changed[user_id, "email"], cast.changed[user_id, "name"]) <= _since(cast)
 
 
 def _still_bereft(cast: Cast, user_id: str) -> bool:

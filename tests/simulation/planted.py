@@ -12,11 +12,9 @@ from unittest.mock import patch
 import msgspec
 from sqlalchemy import text
 
-from counterfoil.core import fold, plan
+from counterfoil.core import fold
 from counterfoil.core.link import Deletion
-from counterfoil.core.policy import Policy
-from counterfoil.core.step import InspectCustomer, RemoveCustomer
-from counterfoil.engine import carry_out, catch_up, intake, turn, worker
+from counterfoil.engine import carry_out, catch_up, intake, worker
 from counterfoil.store import links
 from counterfoil.store.rows import COLUMNS, WORKER_COLUMNS
 
@@ -105,25 +103,6 @@ def tombstones_are_ignored() -> Any:
     return patch.object(fold, "_fold_event", risen)
 
 
-def the_key_forgets_the_generation() -> Any:
-    """A later generation is sent under the first one's key."""
-    real = Policy.intent_key
-    return patch.object(Policy, "intent_key", lambda self, subject, _generation: real(self, subject, 0))
-
-
-def removal_without_a_look() -> Any:
-    """A customer is removed without being retrieved first."""
-    real = plan.plan
-
-    def rash(now: Any, *others: Any) -> Any:
-        step = real(now, *others)
-        if isinstance(step, InspectCustomer) and now.link.deletion:
-            return RemoveCustomer(step.customer_id)
-        return step
-
-    return patch.object(turn, "plan", rash)
-
-
 PLANTED: dict[str, Callable[[], Any]] = {
     each.__name__: each
     for each in (
@@ -135,8 +114,6 @@ PLANTED: dict[str, Callable[[], Any]] = {
         no_catch_up_before_the_first_create,
         the_worker_writes_intakes_columns,
         tombstones_are_ignored,
-        the_key_forgets_the_generation,
-        removal_without_a_look,
     )
 }
 
