@@ -23,11 +23,9 @@ from counterfoil.core.step import (
     EndStep,
     FindByEmail,
     HandOver,
-    InspectCustomer,
-    LookForCustomer,
     OpenIntent,
     Park,
-    ReadUser,
+    ReadStep,
     RememberEnd,
     ReserveCustomer,
     RowStep,
@@ -216,7 +214,7 @@ def _is_taken(connection: Connection, link: Link) -> bool:
 def _would_act(step: Step) -> bool:
     if isinstance(step, OpenIntent | ReserveCustomer):
         return True
-    return not isinstance(step, RowStep | EndStep | ReadUser | InspectCustomer | LookForCustomer | FindByEmail)
+    return not isinstance(step, RowStep | EndStep | ReadStep)
 
 
 def describe(step: Step) -> str:
