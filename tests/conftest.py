@@ -4,10 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from counterfoil.sandbox import Sandbox
 from tests import postgresql as on_postgresql
 from tests.databases import KINDS, Home, PostgresqlHome, SqliteHome, migrate
+
+# How long a busy machine takes decides no test.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture
