@@ -4,10 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from counterfoil.sandbox import Sandbox
 from tests import postgresql as on_postgresql
 from tests.databases import KINDS, Home, PostgresqlHome, SqliteHome, migrate
+
+# How long a busy machine takes decides no test.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture
@@ -40,9 +45,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Whatever asks for a home runs once for each kind of database; what is in tests/store always on both."""
-    if "home" in metafunc.fixturenames and not hasattr(metafunc.module, "ONLY_POSTGRESQL"):
+    if "home" in metafunc.fixturenames:
         both = metafunc.config.getoption("--both") or "store" in metafunc.definition.path.parts
-        metafunc.parametrize("home", KINDS if both else KINDS[:1], indirect=True)
+        kinds = KINDS if both else KINDS[:1]
+        only = getattr(metafunc.module, "ONLY_POSTGRESQL", False)
+        metafunc.parametrize("home", ["postgresql"] if only else kinds, indirect=True)
 
 
 @pytest.fixture

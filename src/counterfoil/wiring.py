@@ -6,7 +6,6 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import msgspec
 import stripe
@@ -14,17 +13,12 @@ import structlog
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from counterfoil.audit.apply import Tell
-from counterfoil.audit.examine import Sides
-from counterfoil.audit.patience import insistently
-from counterfoil.audit.plan_file import About
-from counterfoil.billing.listing import CustomerLister
 from counterfoil.billing.stripe import MARK, StripeApi, is_live
 from counterfoil.clerk.api import AiohttpTransport, ClerkApi, Transport
 from counterfoil.clerk.body import BodyReader, View
 from counterfoil.clerk.webhook import Decoder, Verifier
 from counterfoil.core.eligibility import Eligibility
-from counterfoil.core.link import Link, Ruling
+from counterfoil.core.link import Ruling
 from counterfoil.core.policy import Adopt, Create, IfSubscribed, LinkBack, NoEmail, OnDeletion, Policy
 from counterfoil.engine import pin
 from counterfoil.engine.alerts import Alerts, Sender
@@ -35,14 +29,13 @@ from counterfoil.engine.context import Context, Rules
 from counterfoil.engine.deletions import held_removals
 from counterfoil.engine.patience import patiently
 from counterfoil.engine.supervisor import Supervisor, retry_all
-from counterfoil.errors import DatabaseUnavailable, ServerFailed, Unreachable, WrongEnvironment
+from counterfoil.errors import DatabaseUnavailable, ServerFailed, Unreachable
 from counterfoil.own_code import load_function
 from counterfoil.settings import Settings
-from counterfoil.store import environment, figures, links
+from counterfoil.store import environment, figures
 from counterfoil.store.database import Database
 from counterfoil.store.move import refuse_moved
 from counterfoil.store.opening import open_database
-from counterfoil.store.orders import Errand
 from counterfoil.store.upgrade import upgrade
 from counterfoil.upstream.gate import Gate, Observer
 from counterfoil.web import app
@@ -52,9 +45,6 @@ from counterfoil.web.receiver import Receiver
 
 _TRIES = 4
 """At the first start a person waits for an answer: a hiccup is gone over, an outage is told."""
-
-_LOOK_EVERY, _LOOK_PATIENCE = 20.0, 60.0
-"""Seconds: how old a look at Stripe's newest customers may be when a plan's customers are made."""
 
 _log = structlog.get_logger(__name__)
 
@@ -151,7 +141,7 @@ def _view(settings: Settings) -> View:
     )
 
 
-def _chosen_view(settings: Settings) -> str:
+def chosen_view(settings: Settings) -> str:
     """All settings that decide what is kept of a body, as a text. What an own function does is not in it."""
     chosen = (settings.only_domains, settings.only_metadata, settings.eligible, settings.mirror, settings.mapping)
     return " ".join(str(each) for each in (*chosen, settings.link_back_key))
@@ -193,7 +183,7 @@ async def assemble_crew(
     known = await database.read(environment.load)
     pinned, policy = pin.recall(known, settings.metadata_key) or await keys.first_start()
     policy = with_settings(policy, settings)
-    await take_up(database, policy, _chosen_view(settings), clock.now())
+    await take_up(database, policy, chosen_view(settings), clock.now())
     context = Context(
         database=database,
         clerk=upstreams.clerk,
@@ -317,91 +307,3 @@ async def real_world(settings: Settings) -> AsyncIterator[Outside]:
     finally:
         await transport.close()
         await database.close()
-
-
-async def sides_of(settings: Settings, outside: Outside, upstreams: Upstreams, *, database: bool) -> Sides:
-    """What an audit reads: two keys are enough; with a ``database``, its links are compared too.
-
-    Raises:
-        WrongEnvironment: the database belongs to another environment.
-        UpstreamError: a side does not answer.
-    """
-    found = await pin.ask(upstreams.clerk, upstreams.stripe, settings.stripe_secret_key.get_secret_value())
-    recalled = (
-        pin.recall(await outside.database.read(environment.load), settings.metadata_key) if database else None
-    )
-    if recalled is not None:
-        pin.compare(recalled[0], found)
-    policy = recalled[1] if recalled is not None else Policy(environment="", since=0, livemode=found.livemode)
-    return Sides(
-        clerk=upstreams.clerk,
-        lister=CustomerLister(upstreams.stripe, settings.metadata_key),
-        policy=with_settings(policy, settings),
-        about=About(
-            clerk_instance=found.clerk_instance,
-            stripe_account=found.stripe_account,
-            livemode=found.livemode,
-            metadata_key=settings.metadata_key,
-            link_back=f"{settings.link_back} {settings.link_back_key}",
-            at=outside.clock.now(),
-        ),
-        view=_chosen_view(settings),
-        links=partial(_page_of_links, outside.database) if recalled is not None else None,
-    )
-
-
-async def _page_of_links(database: Database, after: str, limit: int) -> list[Link]:
-    return await database.read(lambda connection: links.after(connection, after, limit))
-
-
-@asynccontextmanager
-async def crew_at_work(settings: Settings, outside: Outside, about: About) -> AsyncIterator[tuple[Crew, Tell]]:
-    """Workers that do what they are asked for and nothing else, once they know every customer of Stripe's.
-
-    Raises:
-        WrongEnvironment: the plan is about another environment, or other settings.
-    """
-    crew = await assemble_crew(settings, outside)
-    check_plan(about, crew.environment, settings)
-    crew.supervisor.start(receives=False)
-    broken = asyncio.create_task(crew.supervisor.wait())
-    try:
-        while not (crew.context.catch_up.complete or broken.done()):
-            await asyncio.wait({broken}, timeout=0.1)
-        if broken.done():
-            broken.result()
-        yield crew, _Fresh(crew).tell
-    finally:
-        broken.cancel()
-        await crew.supervisor.stop()
-        await crew.upstreams.stripe.close()
-
-
-def check_plan(about: About, found: pin.Environment, settings: Settings) -> None:
-    """Raise `WrongEnvironment` where a plan was made for another environment, or for other settings."""
-    planned = msgspec.structs.replace(
-        found,
-        clerk_instance=about.clerk_instance,
-        stripe_account=about.stripe_account,
-        livemode=about.livemode,
-    )
-    places = (settings.metadata_key, f"{settings.link_back} {settings.link_back_key}")
-    if pin.differ(planned, found):
-        raise WrongEnvironment(f"the plan is about {planned.sentence()}, and the keys are of {found.sentence()}")
-    if places != (about.metadata_key, about.link_back):
-        raise WrongEnvironment("the plan was made with another metadata key or link-back: audit again")
-
-
-class _Fresh:
-    """Asks links, after a look at Stripe's newest customers: an old handler may be making some still."""
-
-    def __init__(self, crew: Crew) -> None:
-        self._crew = crew
-        self._looked: float | None = None
-
-    async def tell(self, errands: Sequence[Errand]) -> Sequence[str]:
-        catch_up, elapsed = self._crew.context.catch_up, self._crew.context.clock.elapsed
-        if self._looked is None or elapsed() - self._looked > _LOOK_EVERY:
-            await insistently(lambda: catch_up.reach(catch_up.world().stripe_now - 2_000, _LOOK_PATIENCE))
-            self._looked = elapsed()
-        return await self._crew.supervisor.run_errands(errands)

@@ -12,7 +12,8 @@ from counterfoil.audit.progress import Progress
 from counterfoil.audit.workspace import Workspace
 from counterfoil.core.finding import Finding
 from counterfoil.sandbox.mess import Mess, Planted, Planter
-from counterfoil.wiring import Outside, connect, crew_at_work, sides_of
+from counterfoil.wiring import Outside, connect
+from counterfoil.wiring_audit import crew_at_work, sides_of
 from tests.harness import StripeTransport, World
 
 ADOPTING = {"COUNTERFOIL_ADOPT": "verified_email"}

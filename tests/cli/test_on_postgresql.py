@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,14 +21,6 @@ from tests.postgresql import Server
 from tests.store.support import NOW, put
 
 ONLY_POSTGRESQL = True
-
-
-@pytest.fixture
-def home(postgresql: Server) -> Iterator[PostgresqlHome]:
-    """PostgreSQL alone."""
-    made = PostgresqlHome(postgresql)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from counterfoil.core.fold import fold_news
@@ -46,9 +46,7 @@ def quick(examples: int) -> settings:
     return settings(
         derandomize=True,
         max_examples=examples,
-        deadline=None,
         database=None,
-        suppress_health_check=[HealthCheck.too_slow],
     )
 
 

@@ -6,7 +6,7 @@ from sqlalchemy.exc import IntegrityError
 
 from counterfoil.core.link import Address, Deletion, Doubt, Fields, Lane, Link, ParkReason
 from counterfoil.core.news import Asked, CustomerSeen, News, UserAbsent, UserDeleted, UserRead
-from counterfoil.store import links
+from counterfoil.store import links, sightings
 from counterfoil.store.rows import to_link
 from tests.store.support import LEASE_END, NOW, SINCE, changed, claimed, due, event, got, put
 
@@ -229,13 +229,13 @@ def test_a_sighting_is_kept_once_moved_and_forgotten(connection: Connection) -> 
 
     assert see("user_a", "cf1-x") == ["user_a"]
     assert see("user_a", "cf1-x") == []
-    (sighting,) = links.sightings_of(connection, ["user_a", "user_b"])["user_a"]
+    (sighting,) = sightings.of_subjects(connection, ["user_a", "user_b"])["user_a"]
     assert (sighting.customer_id, sighting.created, sighting.mark) == ("cus_1", NOW, "cf1-x")
     assert see("user_b") == ["user_b"]
-    found = links.sightings_of(connection, ["user_a", "user_b"])
+    found = sightings.of_subjects(connection, ["user_a", "user_b"])
     assert list(found) == ["user_b"]
-    links.forget_sighting(connection, "cus_1")
-    assert links.sightings_of(connection, ["user_a", "user_b"]) == {}
+    sightings.forget(connection, "cus_1")
+    assert sightings.of_subjects(connection, ["user_a", "user_b"]) == {}
 
 
 def test_of_a_customer_seen_twice_in_one_batch_the_later_sight_counts(connection: Connection) -> None:
@@ -249,7 +249,7 @@ def test_of_a_customer_seen_twice_in_one_batch_the_later_sight_counts(connection
         )
     ]
     assert links.fold_batch(connection, news, SINCE, NOW) == ["user_b"]
-    found = links.sightings_of(connection, ["user_a", "user_b"])
+    found = sightings.of_subjects(connection, ["user_a", "user_b"])
     assert [each.customer_id for each in found["user_b"]] == ["cus_1", "cus_2"]
     assert list(found) == ["user_b"]
 
@@ -258,7 +258,7 @@ def test_the_links_own_customer_is_no_sighting(connection: Connection) -> None:
     put(connection, Link(subject_id="user_a", revision=1, customer_id="cus_1"))
     seen = CustomerSeen(subject_id="user_a", customer_id="cus_1", created=NOW)
     assert links.fold_batch(connection, [seen], SINCE, NOW) == []
-    assert links.sightings_of(connection, ["user_a"]) == {}
+    assert sightings.of_subjects(connection, ["user_a"]) == {}
     assert got(connection, "user_a").revision == 1
 
 

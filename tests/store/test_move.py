@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 from counterfoil.core.link import Fields, Link, ParkReason, Sighting
 from counterfoil.core.news import CustomerSeen
 from counterfoil.errors import ConfigurationError, DatabaseOutdated
-from counterfoil.store import environment, figures, journal, links
+from counterfoil.store import environment, figures, journal, links, sightings
 from counterfoil.store.engine import connect, transact
 from counterfoil.store.journal import Entry
 from counterfoil.store.move import MOVED_TO, MOVING, TABLES, Move, digest, refuse_moved
@@ -112,7 +112,7 @@ def test_what_was_moved_can_be_worked_with(source: Engine, target: Engine) -> No
         assert len(claimed) == 5
         return (
             got(connection, _user(7)),
-            links.sightings_of(connection, [_user(9)]),
+            sightings.of_subjects(connection, [_user(9)]),
             figures.figures(connection).links,
             journal.story(connection, _user(7)),
         )

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from sqlalchemy import Connection, text
@@ -18,7 +18,6 @@ from counterfoil.store.database import Database, InlineDatabase, PostgresqlDatab
 from counterfoil.store.engine import connect, transact
 from counterfoil.store.server import look
 from counterfoil.store.upgrade import needed, remove, upgrade, versions
-from tests.databases import PostgresqlHome
 from tests.postgresql import Server
 from tests.store.support import LEASE_END, NOW, SINCE, due, event, put
 from tests.store.test_database import KINDS, add, make_table, numbers, on_disk
@@ -26,14 +25,6 @@ from tests.store.test_database import KINDS, add, make_table, numbers, on_disk
 LOSE = text("SELECT pg_terminate_backend(pg_backend_pid())")
 
 ONLY_POSTGRESQL = True
-
-
-@pytest.fixture
-def home(postgresql: Server) -> Iterator[PostgresqlHome]:
-    """PostgreSQL alone."""
-    made = PostgresqlHome(postgresql)
-    yield made
-    made.close()
 
 
 @pytest.fixture(params=sorted(KINDS))

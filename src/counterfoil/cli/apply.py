@@ -31,7 +31,8 @@ from counterfoil.store import environment, orders
 from counterfoil.store.database import Database
 from counterfoil.store.orders import Errand
 from counterfoil.store.ownership import Holder, Ownership, holder
-from counterfoil.wiring import Outside, Upstreams, check_plan, connect, crew_at_work, real_world, with_settings
+from counterfoil.wiring import Outside, Upstreams, connect, real_world, with_settings
+from counterfoil.wiring_audit import check_plan, crew_at_work
 
 _SHOWN = 20
 """Skipped and refused lines that are told one by one."""

@@ -28,7 +28,8 @@ from counterfoil.settings import Settings, load
 from counterfoil.store.database import InlineDatabase
 from counterfoil.store.ownership import sqlite_path
 from counterfoil.store.upgrade import versions
-from counterfoil.wiring import Outside, connect, sides_of
+from counterfoil.wiring import Outside, connect
+from counterfoil.wiring_audit import sides_of
 
 DRIFT = 2
 """The exit code for findings. (1: the audit itself failed.)"""

@@ -19,15 +19,12 @@ from counterfoil.core.step import (
     DropCustomer,
     DropSighting,
     EndStep,
-    FindByEmail,
     ForgoCustomer,
     HandOver,
-    InspectCustomer,
     LapseOrder,
-    LookForCustomer,
     OpenIntent,
     Park,
-    ReadUser,
+    ReadStep,
     RememberEnd,
     RemoveCustomer,
     ReserveCustomer,
@@ -103,7 +100,7 @@ def fold_success(link: Link, step: CallStep, customer_id: str | None = None) -> 
         step: what was called.
         customer_id: the id that a create answered.
     """
-    if isinstance(step, ReadUser | InspectCustomer | LookForCustomer | FindByEmail):
+    if isinstance(step, ReadStep):
         return link  # only an effect ends a series of failures: a read before each would hide it
     link = _replace(link, attempts=0, last_error=None)
     match step:

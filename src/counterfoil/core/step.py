@@ -234,11 +234,10 @@ class Settled(msgspec.Struct, frozen=True, tag=True):
     without: Without | None = None
 
 
+ReadStep = ReadUser | InspectCustomer | LookForCustomer | FindByEmail
+"""Calls without an effect outside."""
 CallStep = (
-    ReadUser
-    | InspectCustomer
-    | LookForCustomer
-    | FindByEmail
+    ReadStep
     | CreateCustomer
     | ClaimCustomer
     | UpdateCustomer

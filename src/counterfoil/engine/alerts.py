@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from counterfoil.clerk.api import Transport
 from counterfoil.core.alerts import SAMPLE, Difference, Notice, Parked, Situation, Told, Upstream, compare
 from counterfoil.engine.clock import Clock
+from counterfoil.engine.deletions import HELD_AT
 from counterfoil.errors import AlertRefused, DatabaseUnavailable
 from counterfoil.store import environment, figures
 from counterfoil.store.database import Database
@@ -25,7 +26,7 @@ PERIOD = 15.0
 TIMEOUT = 10.0
 _LONGEST = 600.0
 """Seconds between tries at a receiver that does not take them."""
-_TOLD, _HELD = "alerts_told", "deletions_held_at"
+_TOLD = "alerts_told"
 
 _log = structlog.get_logger(__name__)
 _decode_told = msgspec.json.Decoder(dict[str, Told]).decode
@@ -125,7 +126,7 @@ class Alerts:
             }
             situation = Situation(
                 parked=parked,
-                deletions_held=bool(known.get(_HELD)),
+                deletions_held=bool(known.get(HELD_AT)),
                 unsettled=backlog.unsettled,
                 oldest=backlog.oldest,
             )

@@ -20,6 +20,7 @@ from counterfoil.core.step import (
     InspectCustomer,
     LookForCustomer,
     Park,
+    ReadStep,
     ReadUser,
     RemoveCustomer,
     RestoreCustomer,
@@ -63,7 +64,7 @@ class Effect:
 
 def changes_the_world(step: CallStep) -> bool:
     """Whether a call has an effect outside."""
-    return not isinstance(step, ReadUser | InspectCustomer | LookForCustomer | FindByEmail)
+    return not isinstance(step, ReadStep)
 
 
 async def carry_out(context: Context, turn: Turn, step: CallStep, task: Task) -> Effect:

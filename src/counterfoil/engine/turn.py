@@ -23,12 +23,10 @@ from counterfoil.core.step import (
     EndStep,
     FindByEmail,
     HandOver,
-    InspectCustomer,
     LapseOrder,
-    LookForCustomer,
     OpenIntent,
     Park,
-    ReadUser,
+    ReadStep,
     RememberEnd,
     ReserveCustomer,
     RowStep,
@@ -43,7 +41,7 @@ from counterfoil.core.step import (
 from counterfoil.engine.carry_out import Effect, changes_the_world
 from counterfoil.engine.context import Rules
 from counterfoil.engine.deletions import are_held
-from counterfoil.store import journal, links
+from counterfoil.store import journal, links, sightings
 from counterfoil.store.journal import Entry
 
 Next = tuple[Turn, CallStep] | None
@@ -98,7 +96,7 @@ def conclude(
     if effect.news:
         links.fold_batch(connection, effect.news, rules.policy.since, now)
     if effect.dealt_with is not None:
-        links.forget_sighting(connection, effect.dealt_with)
+        sightings.forget(connection, effect.dealt_with)
     link, ending = effect.link, effect.ending
     if link.customer_id != turn.link.customer_id and _is_taken(connection, link):
         ending = Park(ParkReason.CLAIMED, str(link.customer_id))
@@ -143,7 +141,7 @@ def _following(connection: Connection, turn: Turn, saved: Link, effect: Effect) 
         candidates, searched = effect.candidates, effect.step.email
     return Turn(
         link=saved,
-        sightings=links.sightings_of(connection, [saved.subject_id]).get(saved.subject_id, ()),
+        sightings=sightings.of_subjects(connection, [saved.subject_id]).get(saved.subject_id, ()),
         inspected=inspected,
         candidates=candidates,
         searched=searched,
@@ -170,7 +168,7 @@ def end(connection: Connection, turn: Turn, step: EndStep, now: int) -> None:
         return
     own = [each for each in turn.sightings if each.customer_id == link.customer_id]
     if link.customer_id is not None and any(each.order is Order.NONE for each in own):
-        links.forget_sighting(connection, link.customer_id)
+        sightings.forget(connection, link.customer_id)
     what = describe(step)
     entry = Entry(at=now, kind="result", what=what, subject_id=link.subject_id, detail=detail)
     journal.append(connection, [entry])
@@ -194,20 +192,20 @@ def _row_step(connection: Connection, rules: Rules, turn: Turn, step: RowStep, n
     saved = save(connection, folded)
     if saved is None:
         return None
-    sightings = turn.sightings
+    known = turn.sightings
     if isinstance(step, AdoptCustomer | DropSighting):
-        links.forget_sighting(connection, step.customer_id)
-        sightings = tuple(each for each in sightings if each.customer_id != step.customer_id)
+        sightings.forget(connection, step.customer_id)
+        known = tuple(each for each in known if each.customer_id != step.customer_id)
     if isinstance(step, LapseOrder):
-        links.lapse_order(connection, step.customer_id)
-        sightings = links.sightings_of(connection, [link.subject_id]).get(link.subject_id, ())
+        sightings.lapse_order(connection, step.customer_id)
+        known = sightings.of_subjects(connection, [link.subject_id]).get(link.subject_id, ())
     if isinstance(step, HandOver):
         # Not with our mark: there it is a stranger, which nothing removes as a surplus of ours.
         moved = CustomerSeen(subject_id=step.owner, customer_id=step.customer_id, created=0)
         links.fold_batch(connection, [moved], rules.policy.since, now)
     entry = Entry(at=now, kind="decision", what=describe(step), subject_id=link.subject_id)
     journal.append(connection, [entry])
-    return _replace(turn, link=saved, sightings=sightings)
+    return _replace(turn, link=saved, sightings=known)
 
 
 def _is_taken(connection: Connection, link: Link) -> bool:
@@ -221,7 +219,7 @@ def _is_taken(connection: Connection, link: Link) -> bool:
 def _would_act(step: Step) -> bool:
     if isinstance(step, OpenIntent | ReserveCustomer):
         return True
-    return not isinstance(step, RowStep | EndStep | ReadUser | InspectCustomer | LookForCustomer | FindByEmail)
+    return not isinstance(step, RowStep | EndStep | ReadStep)
 
 
 def describe(step: Step) -> str:

@@ -18,7 +18,7 @@ from counterfoil.engine.carry_out import Effect, carry_out
 from counterfoil.engine.context import Context, Task
 from counterfoil.engine.turn import Next, advance, conclude
 from counterfoil.errors import DatabaseUnavailable
-from counterfoil.store import figures, links
+from counterfoil.store import figures, links, sightings
 
 LEASE = 120_000
 """Milliseconds: far longer than any one call, and renewed by nothing: a turn that lasts longer is cut."""
@@ -98,7 +98,7 @@ class Worker:
 
         def job(connection: Connection) -> list[tuple[Link, Next]]:
             claimed = links.claim(connection, now, now + LEASE, free)
-            found = links.sightings_of(connection, [link.subject_id for link in claimed]) if claimed else {}
+            found = sightings.of_subjects(connection, [link.subject_id for link in claimed]) if claimed else {}
             turns = [Turn(link=link, sightings=found.get(link.subject_id, ())) for link in claimed]
             return [(turn.link, advance(connection, context.rules, turn, world, now)) for turn in turns]
 

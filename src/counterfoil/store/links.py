@@ -1,4 +1,4 @@
-"""Every statement on links and sightings, each with a name and a reason.
+"""Every statement on links, each with a name and a reason; those on sightings are in `sightings`.
 
 Intake's columns are written only by `fold_batch`, the worker's only by `save`: neither ever writes the
 other's, so that news and work need no lock between them.
@@ -10,16 +10,18 @@ is run again.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-import msgspec
 from sqlalchemy import Connection, text
 
 from counterfoil.core.fold import fold_news
-from counterfoil.core.link import Doubt, Ended, Link, Order, Sighting
+from counterfoil.core.link import Doubt, Ended, Link, Order
 from counterfoil.core.news import CustomerSeen, News
+from counterfoil.store import sightings
 from counterfoil.store.rows import (
     COLUMN_LIST,
     INTAKE_COLUMNS,
     WORKER_COLUMNS,
+    ids_parameter,
+    is_here,
     recordset,
     to_intake_row,
     to_link,
@@ -27,7 +29,7 @@ from counterfoil.store.rows import (
     to_row,
     write_batch,
 )
-from counterfoil.store.schema import link_rows, sightings
+from counterfoil.store.schema import link_rows
 
 CHUNK = 500
 """Rows a statement names at most (SQLite takes 32,766 parameters, PostgreSQL 65,535)."""
@@ -67,29 +69,6 @@ _CHANGE_SHARED = text(
     " WHERE link_rows.subject_id = r.subject_id"
 )
 _DROP = text("DELETE FROM link_rows WHERE subject_id = :subject_id AND customer_id IS NULL AND intent_key IS NULL")
-_SIGHTING = ("customer_id", "subject_id", "created", "mark", "archived", "ordered")
-_SIGHT = (
-    f"INSERT INTO sightings ({', '.join(_SIGHTING)}) {{rows}}"
-    # A person may have moved the customer to another user since it was sighted, or archived it. What was approved
-    # for it was approved for that user, and is not undone by meeting it again.
-    " ON CONFLICT (customer_id) DO UPDATE SET subject_id = excluded.subject_id, archived = excluded.archived,"
-    " ordered = CASE WHEN excluded.ordered = 0 AND sightings.subject_id = excluded.subject_id"
-    " THEN sightings.ordered ELSE excluded.ordered END"
-    " WHERE sightings.subject_id <> excluded.subject_id OR sightings.archived <> excluded.archived"
-    " OR excluded.ordered <> 0"
-)
-_SIGHT_HERE = text(_SIGHT.format(rows="VALUES (:customer_id, :subject_id, :created, :mark, :archived, :ordered)"))
-_SIGHT_SHARED = text(
-    _SIGHT.format(rows=f"SELECT {', '.join(_SIGHTING)} FROM {recordset(sightings, _SIGHTING)}")  # noqa: S608
-    + " RETURNING customer_id"
-)
-_SIGHTED = (
-    "SELECT customer_id, subject_id, created, mark, archived, ordered FROM sightings WHERE subject_id {these}"
-)
-_SIGHTED_HERE = text(_SIGHTED.format(these="IN (SELECT value FROM json_each(:ids))"))
-_SIGHTED_SHARED = text(_SIGHTED.format(these="= ANY(:ids)"))
-_LAPSE = text("UPDATE sightings SET ordered = 0 WHERE customer_id = :customer_id")
-_UNSIGHT = text("DELETE FROM sightings WHERE customer_id = :customer_id")
 # Whoever takes over a lease that ran out cannot know what the last holder still wrote: applied = NULL.
 _LEASED = (
     "lease = lease + 1, held = held + 1, due_at = :lease_end,"
@@ -189,25 +168,12 @@ def _heard(connection: Connection, before: Mapping[str, Link], news: Sequence[Ne
             or before[each.subject_id].customer_id != each.customer_id
         )
     }
-    new = _sight(connection, [seen[key] for key in sorted(seen)]) if seen else set()
+    new = sightings.sight(connection, [seen[key] for key in sorted(seen)]) if seen else set()
     return [
         each
         for each in news
         if not isinstance(each, CustomerSeen) or (each.customer_id in new and each is seen[each.customer_id])
     ]
-
-
-def _sight(connection: Connection, seen: Sequence[CustomerSeen]) -> set[str]:
-    """Keep the sightings of different customers; returns those that were not known so."""
-    rows = [
-        (each.customer_id, each.subject_id, each.created, each.mark, int(each.archived), int(each.order))
-        for each in seen
-    ]
-    if _here(connection):
-        named = [dict(zip(_SIGHTING, row, strict=True)) for row in rows]
-        return {str(each["customer_id"]) for each in named if connection.execute(_SIGHT_HERE, each).rowcount > 0}
-    records = to_records(_SIGHTING, rows)
-    return {row[0] for row in connection.execute(_SIGHT_SHARED, {"rows": records})}
 
 
 def _fold_rows(
@@ -234,13 +200,13 @@ def _fold_rows(
 
 def _lock(connection: Connection, ids: Collection[str]) -> dict[str, Link]:
     """The links of ``ids`` that exist, held against other writers until the transaction ends."""
-    statement = _SELECT_HERE if _here(connection) else _SELECT_LOCKED
-    return {row[0]: to_link(row) for row in connection.execute(statement, {"ids": _ids(connection, ids)})}
+    statement = _SELECT_HERE if is_here(connection) else _SELECT_LOCKED
+    return {row[0]: to_link(row) for row in connection.execute(statement, {"ids": ids_parameter(connection, ids)})}
 
 
 def _write(connection: Connection, before: Collection[str], links: Mapping[str, Link]) -> set[str]:
     """Write intake's columns of ``links``; returns those that another node has made since we looked."""
-    if _here(connection):
+    if is_here(connection):
         write_batch(connection, _FOLD_HERE, [to_intake_row(link) for link in links.values()])
         return set()
     new = [links[key] for key in sorted(links) if key not in before]
@@ -253,16 +219,6 @@ def _write(connection: Connection, before: Collection[str], links: Mapping[str, 
     return {link.subject_id for link in new} - {row[0] for row in added}
 
 
-def _here(connection: Connection) -> bool:
-    """SQLite: one writer at a time. Otherwise the database is shared with other nodes."""
-    return connection.dialect.name == "sqlite"
-
-
-def _ids(connection: Connection, ids: Iterable[str]) -> str | list[str]:
-    """Many ids as one parameter."""
-    return msgspec.json.encode(sorted(ids)).decode() if _here(connection) else sorted(ids)
-
-
 def get(connection: Connection, subject_id: str) -> Link | None:
     """One link, or ``None``."""
     row = connection.execute(_SELECT_ONE, {"subject_id": subject_id}).first()
@@ -271,42 +227,16 @@ def get(connection: Connection, subject_id: str) -> Link | None:
 
 def many(connection: Connection, subject_ids: Collection[str]) -> dict[str, Link]:
     """Those of these links that there are."""
-    statement = _SELECT_HERE if _here(connection) else _SELECT_MANY
-    return {row[0]: to_link(row) for row in connection.execute(statement, {"ids": _ids(connection, subject_ids)})}
+    statement = _SELECT_HERE if is_here(connection) else _SELECT_MANY
+    return {
+        row[0]: to_link(row)
+        for row in connection.execute(statement, {"ids": ids_parameter(connection, subject_ids)})
+    }
 
 
 def after(connection: Connection, subject_id: str, limit: int) -> list[Link]:
     """A page of all links, in the order of their ids."""
     return [to_link(row) for row in connection.execute(_SELECT_PAGE, {"after": subject_id, "limit": limit})]
-
-
-def sightings_of(connection: Connection, subject_ids: Sequence[str]) -> dict[str, tuple[Sighting, ...]]:
-    """The sightings of each of these subjects that has any."""
-    found: dict[str, tuple[Sighting, ...]] = {}
-    statement = _SIGHTED_HERE if _here(connection) else _SIGHTED_SHARED
-    rows = connection.execute(statement, {"ids": _ids(connection, subject_ids)})
-    # Ordered here: asked to do it, SQLite reads the whole table in that order.
-    for row in sorted(rows, key=lambda row: row.customer_id):
-        sighting = Sighting(
-            customer_id=row.customer_id,
-            subject_id=row.subject_id,
-            created=row.created,
-            mark=row.mark,
-            archived=bool(row.archived),
-            order=Order(row.ordered),
-        )
-        found[row.subject_id] = (*found.get(row.subject_id, ()), sighting)
-    return found
-
-
-def lapse_order(connection: Connection, customer_id: str) -> None:
-    """What was approved for a sighted customer cannot be done any more."""
-    connection.execute(_LAPSE, {"customer_id": customer_id})
-
-
-def forget_sighting(connection: Connection, customer_id: str) -> None:
-    """The worker has dealt with a sighted customer."""
-    connection.execute(_UNSIGHT, {"customer_id": customer_id})
 
 
 def claim(connection: Connection, now: int, lease_end: int, limit: int) -> list[Link]:
@@ -316,7 +246,7 @@ def claim(connection: Connection, now: int, lease_end: int, limit: int) -> list[
         The links as claimed: ``lease`` is the claimer's number, ``held`` over 1 tells that an earlier
         lease ran out.
     """
-    statement = _CLAIM_HERE if _here(connection) else _CLAIM_SHARED
+    statement = _CLAIM_HERE if is_here(connection) else _CLAIM_SHARED
     claimed: list[Link] = []
     for lane in (0, 1):
         if len(claimed) < limit:
@@ -388,13 +318,13 @@ def hasten(connection: Connection, now: int) -> int:
 
     Those that wait for the second of two reads (`Doubt.READ`) wait for time to pass, and go on doing so.
     """
-    statement = _HASTEN_HERE if _here(connection) else _HASTEN_SHARED
+    statement = _HASTEN_HERE if is_here(connection) else _HASTEN_SHARED
     return connection.execute(statement, {"now": now, "read": int(Doubt.READ)}).rowcount
 
 
 def reconsider(connection: Connection, now: int) -> int:
     """The policy has changed: every link of a user who is there is to be planned anew."""
-    statement = _RECONSIDER_HERE if _here(connection) else _RECONSIDER_SHARED
+    statement = _RECONSIDER_HERE if is_here(connection) else _RECONSIDER_SHARED
     return connection.execute(statement, {"now": now}).rowcount
 
 

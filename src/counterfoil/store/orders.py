@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 
 from counterfoil.core.link import Fields, Link, Order
 from counterfoil.core.news import Asked, CustomerSeen, News, Unconfirmed, UserBody, UserRead
-from counterfoil.store import journal, links
+from counterfoil.store import journal, links, sightings
 from counterfoil.store.journal import Entry
 from counterfoil.store.rows import fields_json
 
@@ -92,7 +92,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 def standings(connection: Connection, subject_ids: Sequence[str]) -> Mapping[str, Standing]:
     """The links of these subjects, as far as there are any."""
     found = links.many(connection, subject_ids)
-    sighted = links.sightings_of(connection, subject_ids) if subject_ids else {}
+    sighted = sightings.of_subjects(connection, subject_ids) if subject_ids else {}
     return {
         key: Standing(
             link=link,

@@ -92,6 +92,16 @@ def to_link(row: Sequence[Any]) -> Link:
     )
 
 
+def is_here(connection: Connection) -> bool:
+    """SQLite: one writer at a time. Otherwise the database is shared with other nodes."""
+    return connection.dialect.name == "sqlite"
+
+
+def ids_parameter(connection: Connection, ids: Iterable[str]) -> str | list[str]:
+    """Many ids as one parameter."""
+    return _encoder.encode(sorted(ids)).decode() if is_here(connection) else sorted(ids)
+
+
 def write_batch(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
     """SQLite: carry out ``statement``, whose ``{rows}`` are many rows at once; all of the same length.
 

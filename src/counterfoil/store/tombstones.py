@@ -7,19 +7,19 @@ from counterfoil.core.link import Doubt
 
 # A customer was there to lose, or is there still: deletions of users whom we never served count for nothing.
 _SERVED = "(customer_id IS NOT NULL OR intent_key IS NOT NULL OR generation > 0)"
-# What a removal is still owed. The second part are customers that only a scan has met.
+# Neither done nor called off.
+_OPEN = "deleted_at IS NOT NULL AND (ended IS NULL OR ended = 'closing') AND ruling <> 1"
+# What a removal is still owed. The last part are customers that only a scan has met.
 _OWED = (
-    "deleted_at IS NOT NULL AND (ended IS NULL OR ended = 'closing') AND ruling <> 1"
-    " AND (customer_id IS NOT NULL OR intent_key IS NOT NULL OR (sighted = 1 AND dirty_at IS NOT NULL))"
+    f"{_OPEN} AND (customer_id IS NOT NULL OR intent_key IS NOT NULL OR (sighted = 1 AND dirty_at IS NOT NULL))"
 )
 _RECENT = text(
     f"SELECT COUNT(*) FROM (SELECT 1 FROM link_rows WHERE deleted_at > :after AND {_SERVED} LIMIT :limit) AS r"  # noqa: S608
 )
 _HELD = text(f"SELECT COUNT(*) FROM link_rows WHERE {_OWED}")  # noqa: S608
 _WAITING = text(
-    "SELECT COUNT(*) AS links, MIN(due_at) AS next_due FROM link_rows"
-    " WHERE deleted_at IS NOT NULL AND customer_id IS NOT NULL AND due_at IS NOT NULL AND parked IS NULL"
-    " AND ruling <> 1 AND (ended IS NULL OR ended = 'closing')"
+    "SELECT COUNT(*) AS links, MIN(due_at) AS next_due FROM link_rows"  # noqa: S608
+    f" WHERE {_OPEN} AND customer_id IS NOT NULL AND due_at IS NOT NULL AND parked IS NULL"
 )
 # Those who went shortly before the breaker opened are asked for too. As for news: a lease is left alone, and
 # the revision moves, so that no turn under way ends as if nothing had happened.
