@@ -222,6 +222,16 @@ def test_hasten_brings_those_that_wait_for_another_try_and_nobody_else(connectio
     assert got(connection, "user_parked").due_at is None
 
 
+def test_links_are_read_by_their_ids_and_page_by_page(connection: Connection) -> None:
+    made = [Link(subject_id=f"user_{letter}", revision=1) for letter in "abcde"]
+    put(connection, *made)
+    assert links.many(connection, ["user_d", "user_b", "user_none"]) == {"user_b": made[1], "user_d": made[3]}
+    assert links.many(connection, []) == {}
+    assert links.after(connection, "", 2) == made[:2]
+    assert links.after(connection, "user_b", 2) == made[2:4]
+    assert links.after(connection, "user_e", 2) == []
+
+
 def test_a_sighting_is_kept_once_moved_and_forgotten(connection: Connection) -> None:
     def see(subject_id: str, mark: str | None = None) -> list[str]:
         seen = CustomerSeen(subject_id=subject_id, customer_id="cus_1", created=NOW, mark=mark)
