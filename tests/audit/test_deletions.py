@@ -1,4 +1,4 @@
-"""What a person approved with a plan goes, nothing else does, and the deletion breaker neither counts nor holds it."""
+"""What a person approved with a plan goes and nothing else; the deletion breaker neither counts nor holds it."""
 
 from typing import Any
 
