@@ -6,9 +6,9 @@ from counterfoil.core.drift import findings
 from counterfoil.core.finding import Candidate, Finding, SeenCustomer, State
 from counterfoil.core.link import Fields
 from counterfoil.core.news import UserBody
-from counterfoil.core.policy import Adopt, Policy
+from counterfoil.core.policy import HOUR, Adopt, Policy
 
-from .support import ADA, DAY, HOUR, NOW, POLICY, SINCE, SUBJECT, body, replace
+from .support import ADA, DAY, NOW, POLICY, SINCE, SUBJECT, body, replace
 
 LONG_AGO = SINCE - 10 * DAY
 RECENT = NOW - HOUR

@@ -215,12 +215,12 @@ def test_a_dead_name_is_replaced_by_a_new_customers_unless_something_else_ties_t
 
 
 def test_where_nothing_is_adopted_names_and_addresses_say_nothing() -> None:
-    for policy, more in (
-        (NEVER, {"link_back": "cus_9", "named": stranger()}),
-        (NEVER, {"candidates": (candidate(),)}),
-        (NEVER, {"link_back": "premium"}),
+    for finding in (
+        the_one(NEVER, "cus_9", named=stranger()),
+        the_one(NEVER, candidates=(candidate(),)),
+        the_one(NEVER, "premium"),
     ):
-        assert told(the_one(policy, **more)) == ("missing", "create", SUBJECT, None)
+        assert told(finding) == ("missing", "create", SUBJECT, None)
 
 
 # The address.
