@@ -205,12 +205,11 @@ def test_a_dead_name_is_replaced_by_a_new_customers_unless_something_else_ties_t
         "Clerk's metadata names a customer that is not there: deleted, or of another mode or account"
     )
     assert finding.named == "cus_9"
-    for more in (
-        {"candidates": (candidate(stranger("cus_8")),)},
-        {"user": user(link_back="cus_9", mapping_error="KeyError: 'plan'")},
-        {"user": user(link_back="cus_9", eligible=False)},
+    for held in (
+        the_one(link_back="cus_9", candidates=(candidate(stranger("cus_8")),)),
+        the_one(user=user(link_back="cus_9", mapping_error="KeyError: 'plan'")),
+        the_one(user=user(link_back="cus_9", eligible=False)),
     ):
-        held = the_one(**{"link_back": "cus_9", **more})
         assert (told(held), held.why) == (("foreign", None, SUBJECT, None), finding.why)
 
 
