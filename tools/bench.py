@@ -10,22 +10,14 @@ and now.
 import argparse
 import asyncio
 import json
-import os
-import resource
-import secrets
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import uvloop
-from rich.console import Console
-from rich.table import Table
 
 from counterfoil.billing.stripe import StripeApi
 from counterfoil.clerk.api import AiohttpTransport, ClerkApi
@@ -35,45 +27,19 @@ from counterfoil.core.policy import LinkBack
 from counterfoil.engine.clock import SystemClock
 from counterfoil.sandbox.clerk import ClerkSettings
 from counterfoil.sandbox.courier import Courier
-from counterfoil.sandbox.http import serve as serve_sandbox
 from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
 from counterfoil.sandbox.stripe import StripeSettings
 from counterfoil.store import environment, figures
 from counterfoil.store.database import InlineDatabase
-from counterfoil.store.ownership import sqlite_path
-from counterfoil.store.upgrade import remove
 from counterfoil.upstream.gate import LIVE, Gate
 from tests.acceptance.node import Serve, free_port
 from tests.postgresql import server
+from tools.bench_audit import audit_at_limits, audit_million, backfill
+from tools.bench_kit import FAST, LIVE_KEY, PATH, Board, Place, a_place, console, cpu, peak_mb, serving
 
 CONNECTIONS = 64
 SECONDS = 6.0
-PATH = "/webhooks/clerk"
 LINKS = 100_000
-_LIVE = "sk_live_sandbox"
-_FAST = {
-    "COUNTERFOIL_STRIPE_RATE": "5000",
-    "COUNTERFOIL_STRIPE_ENDPOINT_RATE": "5000",
-    "COUNTERFOIL_CLERK_RATE": "5000",
-}
-console = Console(highlight=False)
-
-
-class Board:
-    """The figures, as they come in."""
-
-    def __init__(self) -> None:
-        self.table = Table(title="counterfoil bench", title_justify="left")
-        for name in ("figure", "measured", "limit", ""):
-            self.table.add_column(name, justify="left" if name in {"figure", ""} else "right")
-        self.missed = 0
-
-    def add(self, name: str, measured: str, limit: str = "", *, right: bool = True) -> None:
-        """One line; ``right`` False: the limit is missed."""
-        self.missed += not right
-        mark = "" if not limit else "[green]ok[/]" if right else "[bold red]missed[/]"
-        self.table.add_row(name, measured, limit, mark)
-        console.print(f"[dim]{name}: {measured}" + (f" (limit {limit})" if limit else "") + "[/]")
 
 
 def _load(port: int, path: str) -> dict[str, float]:
@@ -110,51 +76,6 @@ async def _noop() -> AsyncIterator[int]:
         await process.wait()
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where one part's node works: a folder, and a database that is empty."""
-
-    folder: Path
-    url: str
-    schema: str = "counterfoil"
-
-    @property
-    def on_postgresql(self) -> bool:
-        """Whether the database is one."""
-        return sqlite_path(self.url) is None
-
-
-@asynccontextmanager
-async def _place(url: str | None) -> AsyncIterator[Place]:
-    with tempfile.TemporaryDirectory(prefix="counterfoil-bench-") as name:
-        folder = Path(name)
-        if url is None:
-            yield Place(folder, f"sqlite:///{folder / 'counterfoil.db'}")
-            return
-        place = Place(folder, url, f"counterfoil_bench_{secrets.token_hex(4)}")
-        try:
-            yield place
-        finally:
-            database = InlineDatabase(place.url, place.schema)
-            await database.write(remove)
-            await database.close()
-
-
-@asynccontextmanager
-async def _serve(place: Place, sandbox: Sandbox, **more: str) -> AsyncIterator[Serve]:
-    own = {"DATABASE_URL": place.url, "COUNTERFOIL_SCHEMA": place.schema}
-    async with serve_sandbox(sandbox) as base:
-        node = Serve(place.folder, sandbox.settings, base, **own, **more)
-        await node.start()
-        await node.ready()
-        try:
-            yield node
-        finally:
-            assert node.process is not None
-            node.process.terminate()
-            await node.process.wait()
-
-
 async def _commit_ms(place: Place) -> float:
     """What one synced commit takes here."""
     database = InlineDatabase(place.url, place.schema)
@@ -174,7 +95,7 @@ async def webhooks(board: Board, place: Place) -> None:
         bare = await asyncio.to_thread(_load, port, PATH)
     # Its own process beside the load: the upstream rates are the defaults, as in real life.
     sandbox = Sandbox(SandboxSettings(latency=(0.05, 0.05)))
-    async with _serve(place, sandbox) as node:
+    async with serving(place, sandbox) as node:
         whole = await asyncio.to_thread(_load, node.port, PATH)
     commit = await _commit_ms(place)
     least = 0.30 if place.on_postgresql else 0.35
@@ -195,7 +116,7 @@ async def latency(board: Board, place: Place) -> None:
     sandbox = Sandbox(SandboxSettings(latency=(0.05, 0.05)))
     sandbox.lift_limits()
     took: list[float] = []
-    async with _serve(place, sandbox, **_FAST) as node, Courier(sandbox.svix, f"{node.url}{PATH}", poll=0.001):
+    async with serving(place, sandbox, **FAST) as node, Courier(sandbox.svix, f"{node.url}{PATH}", poll=0.001):
         alone = await _two_calls(sandbox, node)
         for number in range(60):
             began = time.time()
@@ -236,9 +157,11 @@ async def _two_calls(sandbox: Sandbox, node: Serve) -> float:
 
 async def quota(board: Board, place: Place) -> None:
     """Thirty seconds of backlog at the default rates and the real limits."""
-    clerk = ClerkSettings(secret_key=_LIVE, environment_type="production")
-    sandbox = Sandbox(SandboxSettings(latency=(0.05, 0.15), clerk=clerk, stripe=StripeSettings(secret_key=_LIVE)))
-    async with _serve(place, sandbox) as node, Courier(sandbox.svix, f"{node.url}{PATH}"):
+    clerk = ClerkSettings(secret_key=LIVE_KEY, environment_type="production")
+    sandbox = Sandbox(
+        SandboxSettings(latency=(0.05, 0.15), clerk=clerk, stripe=StripeSettings(secret_key=LIVE_KEY))
+    )
+    async with serving(place, sandbox) as node, Courier(sandbox.svix, f"{node.url}{PATH}"):
         for number in range(900):
             sandbox.clerk.create_user(time.time(), email=f"queue{number}@example.com")
         while len(sandbox.calls("stripe", "customers.create")) < 40:
@@ -258,15 +181,15 @@ async def cost(board: Board, place: Place) -> None:
     sandbox = Sandbox()
     sandbox.lift_limits()
     users = 2_000
-    async with _serve(place, sandbox, **_FAST) as node, Courier(sandbox.svix, f"{node.url}{PATH}"):
-        before = _cpu(node)
+    async with serving(place, sandbox, **FAST) as node, Courier(sandbox.svix, f"{node.url}{PATH}"):
+        before = cpu(node.pid)
         began = time.perf_counter()
         for number in range(users):
             sandbox.clerk.create_user(time.time(), email=f"cost{number}@example.com")
         while not sandbox.verdict().clean:
             await asyncio.sleep(0.5)
         seconds = time.perf_counter() - began
-        spent = _cpu(node) - before
+        spent = cpu(node.pid) - before
     board.add("CPU per settled user", f"{spent / users * 1000:.1f} ms")
     board.add("users settled, sandbox on the same cores", f"{users / seconds:,.0f}/s")
 
@@ -280,7 +203,7 @@ async def memory(board: Board, place: Place) -> None:
         sandbox.add_pair(
             began + number, email=f"full{number}@example.com", first_name="Full", last_name=str(number)
         )
-    async with _serve(place, sandbox, **_FAST) as node:
+    async with serving(place, sandbox, **FAST) as node:
         database = InlineDatabase(place.url, place.schema)
         linked, walked, end = 0, None, time.monotonic() + 600
         while (linked < LINKS or walked is None) and time.monotonic() < end:
@@ -288,35 +211,21 @@ async def memory(board: Board, place: Place) -> None:
             linked = (await database.read(figures.figures)).linked
             walked = (await database.read(environment.load)).get("walk_ended")
         await database.close()
-        peak = _peak_mb(node)
+        peak = peak_mb(node.pid)
     board.add(f"peak memory, {linked:,} links scanned and walked", f"{peak:.0f} MB")
-
-
-def _cpu(node: Serve) -> float:
-    assert node.process is not None
-    fields = Path(f"/proc/{node.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _peak_mb(node: Serve) -> float:
-    assert node.process is not None
-    for line in Path(f"/proc/{node.process.pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 async def _main(wanted: list[str], url: str | None) -> int:
     board = Board()
     for part in PARTS:
         if not wanted or part.__name__ in wanted:
-            async with _place(url) as place:
+            async with a_place(url) as place:
                 await part(board, place)
     console.print(board.table)
     return 1 if board.missed else 0
 
 
-PARTS = (webhooks, latency, quota, cost, memory)
+PARTS = (webhooks, latency, quota, cost, memory, audit_at_limits, audit_million, backfill)
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Measure, each figure beside its limit from the same run.")

@@ -44,6 +44,11 @@ class Serve:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
     async def start(self, *arguments: str) -> None:
         """Start the process; `ready` waits for it."""
         with self.log.open("ab") as log:

@@ -1,4 +1,7 @@
-"""A planted mess: all of it is found and nothing else; applied, what is left is for a person."""
+"""A planted mess: all of it is found and nothing else; applied, what is left is for a person.
+
+The first audit has no database, apply makes one, and the second audit is made with it and without.
+"""
 
 import pytest
 
@@ -24,15 +27,19 @@ def assert_mended(world: World, mess: Mess) -> None:
             assert clerk.users[each.subject].public_metadata["stripeCustomerId"] == made.id
 
 
-@pytest.mark.parametrize(
-    ("seed", "cases"), [pytest.param(1, 1_000, marks=[pytest.mark.slow, pytest.mark.timeout(600)]), (2, 400)]
-)
+KINDS = {"duplicate", "orphan", "missing", "foreign", "unlinked", "stale", "unclaimed"}
+LARGE = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.mark.parametrize(("seed", "cases", "users"), [pytest.param(1, 5_600, 5_000, marks=LARGE), (2, 150, 100)])
 @scenario
 async def test_all_of_a_mess_is_found_and_applied_and_a_second_apply_does_nothing(
-    world: World, seed: int, cases: int
+    world: World, seed: int, cases: int, users: int
 ) -> None:
     world.sandbox.lift_limits()
     mess = plant(world, cases, seed)
+    assert len(world.sandbox.clerk.users) >= users
+    assert {each.kind for each in mess.planted} == KINDS
     about, found = await audit(world, CHOSEN, mapping=mess.mapping, database=False)
     assert planted(found) == mess.planted
     assert not any(each.recent for each in found)

@@ -5,6 +5,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from signal import SIGTERM
 
+import pytest
+
+from counterfoil.audit.mapping import read_mapping
 from counterfoil.sandbox.http import serve as serve_sandbox
 from counterfoil.sandbox.mess import Planter
 from counterfoil.sandbox.sandbox import Sandbox
@@ -92,16 +95,49 @@ async def test_a_backfill_makes_what_is_missing_and_links_it(tmp_path: Path, san
     )
 
 
-def test_a_mapping_file_is_checked_before_anything_is_read(tmp_path: Path, sandbox: Sandbox) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("user_2abc,cus_1\nuser_2abc,cus_2\n", "line 2: user_2abc stands in line 1 already"),
+        ("user,customer\nuser_2abc,cus_1\n\nuser_2def,cus_1\n", "line 4: cus_1 stands in line 2 already"),
+        ("ada,cus_1\n", "line 1: 'ada' is no user's id"),
+        ("user,customer\nuser_2abc,sub_1\n", "line 2: 'sub_1' is no customer's id"),
+        ("user_2abc\n", "line 1: 'user_2abc' has 1 columns"),
+        ("user_2abc;cus_1\n", "line 1: 'user_2abc;cus_1' has 1 columns, not two separated by a comma"),
+        ("user_2abc,cus_1,Ada\n", "line 1: 'user_2abc,cus_1,Ada' has 3 columns"),
+        (b"user_2abc,cus_\xff\n", "cannot be read as CSV (UnicodeDecodeError)"),
+        (None, "cannot be read as CSV (FileNotFoundError)"),
+    ],
+)
+@pytest.mark.parametrize("name", ["audit", "backfill"])
+def test_a_bad_mapping_file_is_told_by_its_line_before_anything_is_read(
+    tmp_path: Path, sandbox: Sandbox, name: str, text: str | bytes | None, said: str
+) -> None:
     mapping = tmp_path / "users.csv"
-    for text in (
-        "user_2abc,cus_1\nuser_2abc,cus_2\n",
-        "user_2abc,cus_1\nuser_2def,cus_1\n",
-        "ada,cus_1\n",
-        "user_2abc\n",
-    ):
-        mapping.write_text(text)
-        ended = command(tmp_path, "audit", "--map", str(mapping), **keys(sandbox))
-        assert ended.code == 1, text
-        assert "users.csv" in ended.err.replace("\n", "")
+    if text is not None:
+        mapping.write_bytes(text if isinstance(text, bytes) else text.encode())
+    ended = command(tmp_path, name, "--map", str(mapping), **keys(sandbox))
+    assert ended.code != 0
+    assert said in ended.err.replace("\n", ""), ended.err
     assert sandbox.calls("clerk") == []
+
+
+def test_a_mapping_file_may_have_a_head_blank_lines_and_users_without_a_customer(tmp_path: Path) -> None:
+    mapping = tmp_path / "users.csv"
+    mapping.write_bytes(b"\xef\xbb\xbfUser, Customer\r\n\r\n user_2abc , cus_1\r\nuser_2def,\r\nuser_2ghi,\r\n")
+    assert read_mapping(mapping) == [("user_2abc", "cus_1"), ("user_2def", ""), ("user_2ghi", "")]
+
+
+async def test_what_a_mapping_file_says_in_vain_is_told(tmp_path: Path, sandbox: Sandbox) -> None:
+    user, _ = sandbox.add_pair(NOW, email="ada@example.com")
+    kept, own = sandbox.add_pair(NOW, email="bob@example.com")
+    taken = sandbox.stripe.create_customer(NOW, email="somebody@example.com")
+    adopts = sandbox.clerk.create_user(NOW, silent=True, email="eve@example.com")
+    mapping = tmp_path / "users.csv"
+    mapping.write_text(f"user_2nobody,\n{user},{taken}\n{kept},{own}\n{adopts},cus_OfNobody000000\n")
+    async with messy(sandbox, cases=0) as environ:
+        told = await process(tmp_path, "audit", "--map", str(mapping), **environ)
+        as_json = await process(tmp_path, "audit", "--map", str(mapping), "--json", **environ)
+    assert as_json.json["unheeded"] == sorted([user, "user_2nobody"])
+    assert "2 users of the mapping file are not there, or another customer names them already" in told.out
+    assert (told.code, "the mapping file names a customer that is not there" in told.out) == (2, True)

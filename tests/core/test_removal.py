@@ -236,6 +236,42 @@ def test_there_is_nothing_to_rule_about_a_user_who_lives_or_was_never_heard_of()
     assert fold_news(link, undo, SINCE, NOW) is link
 
 
+# What a plan rules: about a user of whom no deletion was known.
+
+PLANNED = Ruled(subject_id=SUBJECT, ruling=Ruling.PLANNED)
+
+
+def test_a_plan_rules_before_the_deletion_and_not_after_it() -> None:
+    told = kept(linked(), PLANNED)
+    assert (told.ruling, told.due_at, told.revision) == (Ruling.PLANNED, NOW, linked().revision + 1)
+    for deletion in (Deletion.ABSENT, Deletion.SIGNED):
+        link = gone(deletion=deletion)
+        assert fold_news(link, PLANNED, SINCE, NOW) is link
+    undo = Ruled(subject_id=SUBJECT, ruling=Ruling.UNDO)
+    assert kept(replace(told, deletion=Deletion.ABSENT, deleted_at=NOW), undo).ruling is Ruling.UNDO
+
+
+def test_what_a_plan_ruled_lasts_until_the_user_is_found_or_clerk_says_deleted() -> None:
+    told = replace(linked(), ruling=Ruling.PLANNED, must_confirm=Doubt.READ, absent_at=NOW - HOUR)
+    absent_now = kept(told, absent(told))
+    assert (absent_now.deletion, absent_now.ruling) == (Deletion.ABSENT, Ruling.PLANNED)
+    assert kept(told, read(NOW)).ruling is Ruling.NONE
+    assert kept(told, deleted(trusted=False)).ruling is Ruling.PLANNED
+    signed = kept(absent_now, deleted())
+    assert (signed.deletion, signed.ruling) == (Deletion.SIGNED, Ruling.NONE)
+
+
+@pytest.mark.parametrize("policy", [POLICY, ARCHIVE, KEEP, HOLD, CANCEL])
+@pytest.mark.parametrize("world", [WORLD, HELD])
+def test_of_a_user_known_by_a_plan_alone_nothing_else_is_touched(policy: Any, world: Any) -> None:
+    for link in (gone(ruling=Ruling.PLANNED), gone(ruling=Ruling.PLANNED, customer_id=None)):
+        left = step(replace(link, wanted=False), policy, world, sightings=(sighting(),), inspected=seen())
+        assert left == Settled("what the plan names is dealt with, and nothing else is touched")
+        # Whom we serve, the usual policy serves to the end.
+        served, unruled = replace(link, wanted=True), replace(link, wanted=True, ruling=Ruling.NONE)
+        assert step(served, policy, world, inspected=seen()) == step(unruled, policy, world, inspected=seen())
+
+
 # Subscriptions.
 
 
@@ -333,6 +369,7 @@ links = st.builds(
     ended=st.none() | st.sampled_from(Ended),
     ruling=st.sampled_from(Ruling),
     generation=st.integers(0, 2),
+    wanted=st.booleans(),
 )
 customers = st.builds(
     Customer,
@@ -385,6 +422,7 @@ def test_no_turn_takes_more_than_the_policy_gives(
     assert link.deleted_at + policy.deletion_grace <= NOW
     assert policy.on_deletion is not OnDeletion.KEEP
     assert link.ruling is not Ruling.UNDO
+    assert link.ruling is not Ruling.PLANNED or link.wanted
     customer = inspected[chosen.customer_id]
     assert (customer.owner, customer.gone, customer.livemode) == (SUBJECT, False, policy.livemode)
     if chosen.customer_id != link.customer_id:

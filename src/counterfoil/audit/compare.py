@@ -1,10 +1,8 @@
 """Comparing what was read: payments where only they can tell, findings, and a second look at them."""
 
 import asyncio
-import csv
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 
 from counterfoil.audit.patience import batched, insistently
 from counterfoil.audit.progress import Progress
@@ -17,7 +15,6 @@ from counterfoil.core.finding import Finding, SeenCustomer
 from counterfoil.core.link import Link
 from counterfoil.core.policy import Policy
 from counterfoil.core.subject import is_user_id
-from counterfoil.errors import ConfigurationError
 from counterfoil.upstream.gate import BULK
 
 LinkPage = Callable[[str, int], Awaitable[list[Link]]]
@@ -130,29 +127,3 @@ class Comparison:
             for subject_id in ids:
                 self._space.keep_findings(findings(self._space.state(subject_id), self._policy, self._recent))
         self._again.ended = True
-
-
-def read_mapping(path: Path) -> list[tuple[str, str]]:
-    """A mapping file: CSV with the columns ``user`` and ``customer``, of which the latter may be empty.
-
-    Raises:
-        ConfigurationError: it cannot be read, or a line is not what it must be.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [
-                [cell.strip() for cell in row] for row in csv.reader(file) if any(cell.strip() for cell in row)
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigurationError(f"{path}: it cannot be read ({type(error).__name__})") from None
-    if rows and rows[0] == ["user", "customer"]:
-        rows = rows[1:]
-    for number, row in enumerate(rows, 1):
-        good = len(row) == 2 and is_user_id(row[0]) and (not row[1] or row[1].startswith("cus_"))
-        if not good:
-            raise ConfigurationError(f"{path}: entry {number} is not like user_...,cus_... or user_..., for none")
-    for column, name in ((0, "user"), (1, "customer")):
-        values = [row[column] for row in rows if row[column]]
-        if len(set(values)) < len(values):
-            raise ConfigurationError(f"{path}: a {name} stands in it twice")
-    return [(row[0], row[1]) for row in rows]

@@ -41,6 +41,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     strangers: int
     rows: tuple[Row, ...]
     worst: tuple[Finding, ...]
+    unheeded: tuple[str, ...] = ()
+    """Users in the mapping file of whom it says nothing that could be done."""
 
     @property
     def total(self) -> int:
@@ -69,4 +71,5 @@ def summarise(space: Workspace, about: About) -> Summary:
             for kind, count, person, recent, subscribed in space.tally()
         ),
         worst=tuple(space.findings(WORST)),
+        unheeded=tuple(space.unheeded()),
     )

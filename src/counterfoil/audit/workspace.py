@@ -354,6 +354,16 @@ class Workspace(Found):
         body = _encode(msgspec.structs.replace(customer, paid=paid))
         self._db.execute("UPDATE customers SET body = ? WHERE customer_id = ?", (body, customer.customer_id))
 
+    def unheeded(self) -> list[str]:
+        """Users in the mapping file who are not there, or whom another customer names already."""
+        rows = self._db.execute(
+            "SELECT subject_id FROM mapping WHERE subject_id NOT IN (SELECT subject_id FROM users)"
+            " OR (subject_id IN (SELECT owner FROM customers)"
+            " AND subject_id IS NOT (SELECT owner FROM customers WHERE customer_id = mapping.customer_id))"
+            " ORDER BY subject_id"
+        )
+        return [subject_id for (subject_id,) in rows]
+
     def strangers(self) -> int:
         """Customers that name no user."""
         (count,) = self._db.execute("SELECT COUNT(*) FROM customers WHERE owner IS NULL").fetchone()

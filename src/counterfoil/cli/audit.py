@@ -10,8 +10,8 @@ import typer
 from rich.table import Table
 
 from counterfoil.audit import plan_file
-from counterfoil.audit.compare import read_mapping
 from counterfoil.audit.examine import examine
+from counterfoil.audit.mapping import read_mapping
 from counterfoil.audit.plan_file import About
 from counterfoil.audit.progress import Progress
 from counterfoil.audit.report import write_report
@@ -33,6 +33,9 @@ from counterfoil.wiring_audit import sides_of
 
 DRIFT = 2
 """The exit code for findings. (1: the audit itself failed.)"""
+
+_SHOWN = 5
+"""Users of the mapping file that are told one by one."""
 
 MapOption = Annotated[
     Path | None, typer.Option("--map", metavar="FILE", help="CSV of user,customer: whose a customer is.")
@@ -144,6 +147,13 @@ def show(summary: Summary, out: Path | None, html: Path | None) -> None:
         f"{summary.strangers:,} of them name no user",
         soft_wrap=True,
     )
+    if summary.unheeded:
+        some = ", ".join(summary.unheeded[:_SHOWN]) + (", ..." if len(summary.unheeded) > _SHOWN else "")
+        screen.print(
+            f"[yellow]{len(summary.unheeded):,} users of the mapping file are not there, or another customer names"
+            f" them already[/]: {some}",
+            soft_wrap=True,
+        )
     if not summary.rows:
         screen.print("[bold green]All is in step.[/]")
         return

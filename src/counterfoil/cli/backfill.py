@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from counterfoil.audit import plan_file
-from counterfoil.audit.compare import read_mapping
+from counterfoil.audit.mapping import read_mapping
 from counterfoil.cli.apply import DryOption, YesOption, applied
 from counterfoil.cli.apply import show as show_report
 from counterfoil.cli.audit import MapOption, Wanted, audited

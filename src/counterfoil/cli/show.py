@@ -73,10 +73,16 @@ def _table(link: Link, now: int) -> Table:
     return table
 
 
+_RULED = {
+    Ruling.UNDO: "called off by a person",
+    Ruling.RELEASE: "released by a person",
+    Ruling.PLANNED: "as an applied plan says",
+}
+
+
 def _removal(link: Link) -> str | None:
     """What was decided about a deleted user's customer."""
-    rulings = {Ruling.UNDO: "called off by a person", Ruling.RELEASE: "released by a person"}
-    said = rulings.get(link.ruling)
+    said = _RULED.get(link.ruling)
     ended = f"the customer is {link.ended}" if link.ended is not None else None
     return ", ".join(filter(None, [said, ended])) or None
 

@@ -75,8 +75,9 @@ def _fold(link: Link, news: News, since: int, now: int) -> Link:
             mended = link.parked not in {None, ParkReason.OBSERVED} and link.deletion is Deletion.NONE
             return _doubt(asked, Doubt.READ, now) if mended else asked
         case Ruled():
-            gone = link.deletion is not Deletion.NONE
-            return _replace(link, ruling=news.ruling, revision=link.revision + 1) if gone else link
+            # A plan rules about those whom no deletion was known of; of others the usual rules have begun.
+            fits = (link.deletion is not Deletion.NONE) != (news.ruling is Ruling.PLANNED)
+            return _replace(link, ruling=news.ruling, revision=link.revision + 1) if fits else link
         case CustomerSeen():
             # An archived customer tells of a user who is gone, if of anybody.
             ours = alive and not news.archived and (news.mark is not None or news.created >= since)
@@ -186,9 +187,9 @@ def _fold_read(link: Link, read: UserRead, since: int, now: int) -> Link:
         return link
     had_one = link.deletion is Deletion.SIGNED and (link.customer_id is not None or link.generation > 0)
     wanted = link.wanted or had_one or body.created_at >= since
-    link = _replace(link, wanted=wanted, absent_at=None)
+    link = _replace(link, wanted=wanted, absent_at=None, ruling=Ruling.NONE)
     if link.deletion is not Deletion.NONE:
-        link = _replace(link, deletion=Deletion.NONE, deleted_at=None, ruling=Ruling.NONE)
+        link = _replace(link, deletion=Deletion.NONE, deleted_at=None)
     if body.version < link.source_version:
         patience = link.doubted_at is None or now - link.doubted_at <= OLD_READ_WINS
         if patience or not confirms:
@@ -225,6 +226,8 @@ def _fold_deletion(link: Link, news: UserDeleted, now: int) -> Link:
         return link
     if not news.trusted:
         return _doubt(link, Doubt.READ, now)
+    if link.ruling is Ruling.PLANNED:
+        link = _replace(link, ruling=Ruling.NONE)  # from here on it is a deletion like any other
     return _erased(link, Deletion.SIGNED, link.deleted_at if link.deleted_at is not None else now)
 
 

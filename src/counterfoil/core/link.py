@@ -51,6 +51,7 @@ class Ruling(IntEnum):
     NONE = 0
     UNDO = 1  # called off: the customer stays
     RELEASE = 2  # it goes on, whatever is subscribed
+    PLANNED = 3  # a plan was approved that says which customers go: the breaker does not count this user
 
 
 class Ended(StrEnum):
@@ -128,7 +129,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     absent_at: int | None = None
     """When Clerk first answered 404 for this user, since its last 200."""
     ruling: Ruling = Ruling.NONE
-    """Of this deletion: it goes when the deletion is lifted."""
+    """Of this deletion: it goes when the deletion is lifted. ``PLANNED`` comes before it, and goes where the user
+    is found to be there, or where Clerk says by itself that the user was deleted."""
     revision: int = 0
 
     customer_id: str | None = None

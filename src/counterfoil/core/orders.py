@@ -1,7 +1,7 @@
 """What a person has approved by applying a plan, customer by customer: each is checked again before it is done."""
 
 from counterfoil.core.link import Deletion, Order, ParkReason, Sighting
-from counterfoil.core.policy import HELD_FOR, Policy
+from counterfoil.core.policy import Policy
 from counterfoil.core.step import (
     AdoptCustomer,
     DropSighting,
@@ -14,22 +14,20 @@ from counterfoil.core.step import (
     RetireCustomer,
     Step,
     Turn,
-    WaitUntil,
-    World,
 )
 
 
-def plan_orders(turn: Turn, policy: Policy, world: World, now: int) -> Step | None:
+def plan_orders(turn: Turn, policy: Policy, now: int) -> Step | None:
     """The next step for what was approved; ``None``: nothing is left of it.
 
     First the customer that stays is taken, then the others go: never the one that a live user's link holds, and
-    never one with a live subscription.
+    never one with a live subscription. The deletion breaker holds none of it: a person has looked already.
     """
     ordered = [each for each in turn.sightings if each.order is not Order.NONE]
     for each in ordered:
         if each.order is Order.ADOPT:
             return _plan_adoption(turn, each, policy)
-    return _plan_retirement(turn, ordered[0], policy, world, now) if ordered else None
+    return _plan_retirement(turn, ordered[0], policy, now) if ordered else None
 
 
 def _plan_adoption(turn: Turn, sighting: Sighting, policy: Policy) -> Step:
@@ -49,7 +47,7 @@ def _plan_adoption(turn: Turn, sighting: Sighting, policy: Policy) -> Step:
     return ReserveCustomer(customer_id) if link.customer_id is None else DropSighting(customer_id)
 
 
-def _plan_retirement(turn: Turn, sighting: Sighting, policy: Policy, world: World, now: int) -> Step:
+def _plan_retirement(turn: Turn, sighting: Sighting, policy: Policy, now: int) -> Step:
     link, customer_id = turn.link, sighting.customer_id
     gone = link.deletion is not Deletion.NONE
     if not gone:
@@ -71,7 +69,5 @@ def _plan_retirement(turn: Turn, sighting: Sighting, policy: Policy, world: Worl
         # Of a live user it is one of two that bill: the usual rules hand that to a person.
         return Park(ParkReason.SUBSCRIBED, customer_id) if gone else LapseOrder(customer_id)
     if sighting.order is Order.DELETE and seen.attached is False:
-        if world.deletions_held:
-            return WaitUntil(now + HELD_FOR, why="deletions are held until `counterfoil release deletions`")
         return RemoveCustomer(customer_id)
     return RetireCustomer(customer_id, now)

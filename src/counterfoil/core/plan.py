@@ -42,7 +42,7 @@ def plan(turn: Turn, policy: Policy, world: World, now: int) -> Step:
         return _confirm(turn, now)
     if link.claiming:
         return resolve_claim(turn)
-    ordered = plan_orders(turn, policy, world, now)
+    ordered = plan_orders(turn, policy, now)
     if ordered is not None:
         return ordered
     if link.deletion is not Deletion.NONE:

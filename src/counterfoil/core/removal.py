@@ -37,6 +37,9 @@ _NOTES = {Ended.ARCHIVED: "the customer is archived", Ended.KEPT: "the customer 
 def plan_removal(turn: Turn, policy: Policy, world: World, now: int) -> Step:
     """The next step for a tombstone. Whatever is removed was retrieved first, and is still this subject's."""
     link = turn.link
+    if link.ruling is Ruling.PLANNED and not link.wanted:
+        # We never served this user, who is known to be gone by the plan alone: only what it names is touched.
+        return Settled("what the plan names is dealt with, and nothing else is touched")
     if link.customer_id is not None:
         step = _plan_own(turn, link.customer_id, policy, world, now)
         if step is not None:

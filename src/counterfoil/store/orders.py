@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from sqlalchemy import Connection, text
 
-from counterfoil.core.link import Fields, Link, Order
-from counterfoil.core.news import Asked, CustomerSeen, News, Unconfirmed, UserBody, UserRead
+from counterfoil.core.link import Fields, Link, Order, Ruling
+from counterfoil.core.news import Asked, CustomerSeen, News, Ruled, Unconfirmed, UserBody, UserRead
 from counterfoil.store import journal, links, sightings
 from counterfoil.store.journal import Entry
 from counterfoil.store.rows import fields_json
@@ -52,7 +52,10 @@ def place(connection: Connection, errands: Sequence[Errand], since: int, now: in
     for errand in errands:
         news += errand.customers
         if errand.body is None:
-            news.append(Unconfirmed(subject_id=errand.subject_id))
+            news += [
+                Unconfirmed(subject_id=errand.subject_id),
+                Ruled(subject_id=errand.subject_id, ruling=Ruling.PLANNED),
+            ]
         else:
             news += [
                 Asked(subject_id=errand.subject_id, want=True, bulk=True),

@@ -7,14 +7,18 @@ from counterfoil.core.link import Doubt
 
 # A customer was there to lose, or is there still: deletions of users whom we never served count for nothing.
 _SERVED = "(customer_id IS NOT NULL OR intent_key IS NOT NULL OR generation > 0)"
-# Neither done nor called off.
-_OPEN = "deleted_at IS NOT NULL AND (ended IS NULL OR ended = 'closing') AND ruling <> 1"
+# Neither done, nor called off, nor known by a plan alone, which says itself what goes.
+_OPEN = (
+    "deleted_at IS NOT NULL AND (ended IS NULL OR ended = 'closing') AND ruling <> 1"
+    " AND (ruling <> 3 OR wanted = 1)"
+)
 # What a removal is still owed. The last part are customers that only a scan has met.
 _OWED = (
     f"{_OPEN} AND (customer_id IS NOT NULL OR intent_key IS NOT NULL OR (sighted = 1 AND dirty_at IS NOT NULL))"
 )
 _RECENT = text(
-    f"SELECT COUNT(*) FROM (SELECT 1 FROM link_rows WHERE deleted_at > :after AND {_SERVED} LIMIT :limit) AS r"  # noqa: S608
+    "SELECT COUNT(*) FROM (SELECT 1 FROM link_rows"  # noqa: S608
+    f" WHERE deleted_at > :after AND {_SERVED} AND ruling <> 3 LIMIT :limit) AS r"
 )
 _HELD = text(f"SELECT COUNT(*) FROM link_rows WHERE {_OWED}")  # noqa: S608
 _WAITING = text(
@@ -38,7 +42,10 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def count_recent(connection: Connection, after: int, limit: int) -> int:
-    """Tombstones of users who had a customer, younger than ``after`` (ms); it stops counting at ``limit``."""
+    """Tombstones of users who had a customer, younger than ``after`` (ms); it stops counting at ``limit``.
+
+    Those that a person approved with a plan (`Ruling.PLANNED`) count for nothing.
+    """
     return connection.execute(_RECENT, {"after": after, "limit": limit}).scalar() or 0
 
 
