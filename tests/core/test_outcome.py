@@ -439,6 +439,10 @@ def test_a_delay_is_between_a_twentieth_of_a_second_and_an_hour(attempts: int, d
     assert 50 <= delay(attempts, dice) <= HOUR
 
 
+def test_the_shortest_delay_is_a_twentieth_of_a_second() -> None:
+    assert delay(0, 0.0) == 50
+
+
 def test_the_longest_delay_doubles_up_to_an_hour() -> None:
     assert [delay(attempts, 0.9999999) for attempts in range(4)] == [999, 1999, 3999, 7999]
     assert delay(12, 0.5) == delay(400, 0.5) == HOUR // 2
