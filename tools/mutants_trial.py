@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tools.mutants_kept import ROOT, TARGETS, Verdicts, digest, file_of, files
-from tools.mutation import SOURCE, Mutant, loads, targets
+from tools.mutation import SOURCE, Mutant, made_of, targets, users
 
 SEEN = ROOT / ".mutants-seen.json"
 """By file of tests, what each test costs and which lines it runs."""
@@ -171,11 +171,7 @@ class Trial:
 
     def _tests_of(self, mutant: Mutant) -> list[str]:
         """The tests that run the mutant's lines and were not tried before, the likely and cheap ones first."""
-        lines = self.runs[mutant.module]
-        reached = mutant.lines
-        if mutant.constant:
-            reached = frozenset(loads(mutant.module, mutant.function)) or frozenset(lines)
-        names = {name for line in reached for name in lines.get(line, ()) if name}
+        names = set(self._running(mutant))
         known = self.verdicts.of(mutant)
         if known is not None and isinstance(known["tried"], dict):
             now = files(self.tests)
@@ -188,6 +184,19 @@ class Trial:
                 break
             chosen.append(name)
         return chosen
+
+    def _running(self, mutant: Mutant) -> Iterator[str]:
+        """The tests that run the mutant's lines; of a constant, the lines and the tests that name it."""
+        reached = {mutant.module: set(mutant.lines)}
+        if mutant.constant:
+            names = made_of(mutant.module, mutant.function)
+            reached = {module: users(module, names) for module in TARGETS}
+            texts = {name: (ROOT / name).read_text() for name in files(self.tests)}
+            naming = {name for name, text in texts.items() if any(each in text for each in names)}
+            yield from (name for name in self.cost if file_of(name) in naming)
+        for module, lines in reached.items():
+            for line in lines:
+                yield from self.runs[module].get(line, ())
 
     def _try(self, mutant: Mutant, items: list[pytest.Item], told: int) -> None:
         """In a fork: its exit code is 1 when a test fails, and it has told the number of each that it began."""
@@ -223,7 +232,7 @@ def put_in_place(mutant: Mutant) -> None:
         _function(module, mutant.function).__code__ = _code(code, mutant.function.split("."))
         return
     # What is made of the constant is made anew, and put wherever it was imported by its name.
-    changed = loads(mutant.module, mutant.function, names=True)
+    changed = made_of(mutant.module, mutant.function)
     tree.body = [node for node in tree.body if targets(node) & changed]
     fresh = dict(vars(module))
     exec(compile(tree, str(SOURCE / mutant.module), "exec"), fresh)

@@ -106,17 +106,32 @@ def mutants(module: str) -> Iterator[Mutant]:
                 yield Mutant(module, *key, seen[key], reached, text, constant, build)
 
 
-def loads(module: str, constant: str, *, names: bool = False) -> set[Any]:
-    """The lines of functions that a constant reaches, through others; or the ``names`` of those others."""
-    tree = ast.parse((SOURCE / module).read_text())
-    reached, lines = {constant}, set()
-    for node in tree.body:
-        used = [each for each in ast.walk(node) if isinstance(each, ast.Name) and each.id in reached]
-        if targets(node) and used:
-            reached |= targets(node)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            lines |= {each.lineno for each in used}
-    return reached if names else lines
+def made_of(module: str, constant: str) -> set[str]:
+    """The constant, and the module's other constants that are made of it."""
+    made = {constant}
+    for node in ast.parse((SOURCE / module).read_text()).body:
+        if _named(node) & made:
+            made |= targets(node)
+    return made
+
+
+def users(module: str, names: set[str]) -> set[int]:
+    """The lines of a module's functions that name any of these."""
+    lines = (SOURCE / module).read_text().splitlines()
+    if not any(name in line for name in names for line in lines):
+        return set()
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return {
+        each.lineno
+        for node in ast.parse("\n".join(lines)).body
+        if isinstance(node, functions)
+        for each in ast.walk(node)
+        if isinstance(each, ast.Name) and each.id in names
+    }
+
+
+def _named(node: ast.stmt) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
 
 
 def targets(node: ast.stmt) -> set[str]:

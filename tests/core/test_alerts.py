@@ -169,10 +169,6 @@ def test_what_has_waited_too_long_is_told_with_how_long(unsettled: int, some: st
     assert notice.text == f"{some} unsettled, the oldest for 40 min: run counterfoil status."
 
 
-def test_how_long_a_person_is_left_in_peace() -> None:
-    assert (BREAKER_AFTER, AGAIN, SAMPLE) == (60_000, 600_000, 100)
-
-
 def test_whoever_only_watches_is_not_told_that_nothing_is_done() -> None:
     assert Reader().look(parked={"observed": users(1, 2)}) == []
 
