@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from counterfoil.core.customer import Customer
 from counterfoil.core.fold import fold_news
-from counterfoil.core.link import Address, Deletion, Doubt, Fields, Link, ParkReason, Sighting
+from counterfoil.core.link import Address, Deletion, Doubt, Fields, Link, Order, ParkReason, Sighting
 from counterfoil.core.plan import plan
 from counterfoil.core.policy import (
     ABSENT_TWICE,
@@ -312,6 +312,23 @@ def test_a_surplus_customer_of_ours_goes_only_if_nothing_hangs_on_it(
 ) -> None:
     inspected = customer() | ({} if seen is None else customer("cus_9", **seen))
     assert step(linked(), sighting(mark=KEY), inspected=inspected) == expected
+
+
+def test_a_surplus_customer_that_is_gone_is_dropped_whatever_hung_on_it() -> None:
+    both = customer("cus_1") | customer("cus_9", gone=True, attached=None)
+    assert step(linked(), sighting("cus_9", mark=KEY), inspected=both) == DropSighting("cus_9")
+
+
+def test_a_surplus_customer_of_ours_that_is_archived_is_left_for_a_person() -> None:
+    both = customer("cus_1") | customer("cus_9", archived=True)
+    found = step(linked(), sighting("cus_9", mark=KEY), inspected=both)
+    assert found == Park(ParkReason.DUPLICATE, "cus_9")
+
+
+def test_what_a_person_has_approved_goes_before_what_was_only_met() -> None:
+    approved = replace(sighting("cus_9"), order=Order.ADOPT)
+    assert step(known(), sighting("cus_8"), approved) == InspectCustomer("cus_9")
+    assert step(known(), replace(approved, order=Order.NONE)) == AdoptCustomer("cus_9")
 
 
 def test_a_strangers_customer_beside_the_links_own_is_left_for_a_person() -> None:
