@@ -130,6 +130,45 @@ def test_beyond_what_is_known_by_name_the_number_tells() -> None:
     assert "10 of them new" in notice.text
 
 
+def test_one_that_comes_with_others_gone_is_told_though_it_has_to_wait() -> None:
+    reader = Reader()
+    reader.look(parked={"rejected": users(1, 2, 3)})
+    assert reader.look(MINUTE, parked={"rejected": users(1, 4)}) == []
+    (notice,) = reader.look(AGAIN, parked={"rejected": users(1, 4)})
+    assert notice.text.startswith("2 links are parked as rejected, 1 of them new: ")
+
+
+def test_as_many_as_are_known_by_name_are_told_apart_by_name() -> None:
+    reader = Reader()
+    reader.look(parked={"rejected": users(*range(SAMPLE))})
+    (notice,) = reader.look(AGAIN, parked={"rejected": users(*range(1, SAMPLE + 1))})
+    assert ", 1 of them new" in notice.text
+
+
+def test_nothing_is_to_be_remembered_where_nothing_has_changed() -> None:
+    found = Situation(parked={"rejected": users(1, 2)})
+    told = {"parked:rejected": Told(NOW, 2, users(1, 2).subject_ids)}
+    assert dict(compare(found, told, AFTER, NOW + AGAIN).quietly) == {}
+
+
+def test_all_are_named_where_they_are_few() -> None:
+    (notice,) = Reader().look(parked={"rejected": users(1, 2, 3)})
+    assert notice.text.endswith(". user_1, user_2, user_3")
+
+
+def test_who_answers_again_is_told_with_how_long_it_was() -> None:
+    reader = Reader()
+    reader.look(upstreams={"stripe": Upstream(BREAKER_AFTER, "503")})
+    (notice,) = reader.look(90 * MINUTE, **CALMED)
+    assert notice.text == "Stripe answers again, after 90 min."
+
+
+@pytest.mark.parametrize(("unsettled", "some"), [(1, "1 link is"), (2, "2 links are")])
+def test_what_has_waited_too_long_is_told_with_how_long(unsettled: int, some: str) -> None:
+    (notice,) = Reader().look(unsettled=unsettled, oldest=NOW - 40 * MINUTE)
+    assert notice.text == f"{some} unsettled, the oldest for 40 min: run counterfoil status."
+
+
 def test_whoever_only_watches_is_not_told_that_nothing_is_done() -> None:
     assert Reader().look(parked={"observed": users(1, 2)}) == []
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from counterfoil.core.creating import plan_creation, resolve_claim
+from counterfoil.core.creating import obstacle, plan_creation, resolve_claim
 from counterfoil.core.customer import Customer
 from counterfoil.core.link import Address, Deletion, Fields, Link, ParkReason
 from counterfoil.core.policy import Adopt, Create, LinkBack, NoEmail
@@ -24,7 +24,7 @@ from counterfoil.core.step import (
     Without,
 )
 
-from .support import ADA, POLICY, SUBJECT, known, replace
+from .support import ADA, POLICY, SINCE, SUBJECT, known, replace
 
 MAKE = OpenIntent(POLICY.intent_key(SUBJECT, 0), ADA)
 ADDRESS = str(ADA.email)
@@ -97,6 +97,7 @@ def test_only_who_has_no_address_at_all_waits_for_one(fields: Fields, address: A
     [
         ([], MAKE),
         ([seen(gone=True)], MAKE),
+        ([seen(archived=True)], MAKE),
         ([seen()], InspectCustomer("cus_5")),
         ([seen(owner=SUBJECT)], AdoptCustomer("cus_5")),
         ([seen(owner=SUBJECT), seen("cus_6")], AdoptCustomer("cus_5")),
@@ -137,6 +138,24 @@ def test_the_address_is_looked_for_only_where_it_is_the_verified_one_that_the_cu
     assert isinstance(step(known(eligible=False), **adopt), Settled)
 
 
+def test_who_has_the_address_is_told_with_no_more_of_a_strange_owner_than_fits() -> None:
+    parked = by_email(seen(owner="x" * 200))
+    assert parked == Park(ParkReason.REVIEW, f"cus_5 has this address and is another user's ({'x' * 64})")
+
+
+def test_an_address_that_stripe_has_refused_meanwhile_is_not_looked_for() -> None:
+    assert by_email(link=known(refused_email=ADDRESS)) == replace(MAKE, fields=Fields(name="Ada"))
+
+
+def test_who_is_wanted_gets_the_customer_that_clerk_names_however_old() -> None:
+    assert step(known(source_version=SINCE - 1, link_back="cus_5")) == InspectCustomer("cus_5")
+
+
+def test_of_whom_nothing_is_known_no_address_is_known() -> None:
+    unread = known(fields=None, address=Address.NONE)
+    assert obstacle(unread, POLICY) == Settled("waiting for an email address", Without.NO_EMAIL)
+
+
 def test_a_list_of_another_address_is_not_used() -> None:
     assert by_email(seen(), link=known(fields=Fields(email="new@example.com"))) == FindByEmail("new@example.com")
 
@@ -149,7 +168,13 @@ def test_never_adopts_only_who_names_the_user_already() -> None:
     assert step(link, {"cus_5": seen(owner=SUBJECT, livemode=True)}, **never) == Park(
         ParkReason.WRONG_MODE, "cus_5"
     )
-    for other in (seen(), seen(owner="user_2"), seen(gone=True), seen(livemode=True)):
+    for other in (
+        seen(),
+        seen(owner="user_2"),
+        seen(gone=True),
+        seen(gone=True, owner=SUBJECT),
+        seen(livemode=True),
+    ):
         assert step(link, {"cus_5": other}, **never) == MAKE
     assert step(known(link_back="ask finance"), **never) == MAKE
 
@@ -170,6 +195,7 @@ def test_either_metadata_may_name_a_customer_to_adopt_and_the_own_place_goes_fir
         (seen(owner=SUBJECT), Deletion.NONE, AdoptCustomer("cus_5")),
         (seen(owner="user_2"), Deletion.NONE, ForgoCustomer("cus_5")),
         (seen(gone=True), Deletion.NONE, ForgoCustomer("cus_5")),
+        (seen(gone=True, owner=SUBJECT), Deletion.NONE, ForgoCustomer("cus_5")),
         (seen(), Deletion.SIGNED, ForgoCustomer("cus_5")),
         (seen(owner=SUBJECT), Deletion.SIGNED, AdoptCustomer("cus_5")),
     ],

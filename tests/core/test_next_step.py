@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from counterfoil.core.customer import Customer
 from counterfoil.core.fold import fold_news
-from counterfoil.core.link import Address, Deletion, Doubt, Fields, Link, ParkReason, Sighting
+from counterfoil.core.link import Address, Deletion, Doubt, Fields, Link, Order, ParkReason, Sighting
 from counterfoil.core.plan import plan
 from counterfoil.core.policy import (
     ABSENT_TWICE,
@@ -67,6 +67,7 @@ from .support import (
     linked,
     quick,
     read,
+    replace,
     sighting,
 )
 
@@ -127,6 +128,11 @@ def test_an_open_intent_is_sent_again_with_its_own_key_and_parameters(columns: d
 
 def test_an_open_intent_whose_customer_was_met_is_over() -> None:
     assert step(intended(), sighting("cus_8"), sighting("cus_9", mark=KEY)) == AdoptCustomer("cus_9")
+
+
+def test_an_open_intent_whose_customer_was_archived_since_is_over_too() -> None:
+    met = replace(sighting("cus_9", mark=KEY), archived=True)
+    assert step(intended(), met) == AdoptCustomer("cus_9", archived=True)
 
 
 @pytest.mark.parametrize("age", [POLICY.intent_ttl, POLICY.intent_ttl + 1])
@@ -257,6 +263,11 @@ def test_of_several_the_one_that_clerk_names_is_kept() -> None:
     assert step(link, sighting("cus_8"), sighting("cus_9")) == AdoptCustomer("cus_9")
 
 
+def test_of_several_the_one_that_clerk_names_in_private_is_kept_too() -> None:
+    link = known(private_name="cus_9", written_back="cus_9")
+    assert step(link, sighting("cus_8"), sighting("cus_9")) == AdoptCustomer("cus_9")
+
+
 def test_of_several_of_ours_the_oldest_is_kept() -> None:
     young, old = sighting("cus_8", mark="cf1-b", created=NOW), sighting("cus_9", mark="cf1-a")
     assert step(known(), young, old) == AdoptCustomer("cus_9")
@@ -301,6 +312,23 @@ def test_a_surplus_customer_of_ours_goes_only_if_nothing_hangs_on_it(
 ) -> None:
     inspected = customer() | ({} if seen is None else customer("cus_9", **seen))
     assert step(linked(), sighting(mark=KEY), inspected=inspected) == expected
+
+
+def test_a_surplus_customer_that_is_gone_is_dropped_whatever_hung_on_it() -> None:
+    both = customer("cus_1") | customer("cus_9", gone=True, attached=None)
+    assert step(linked(), sighting("cus_9", mark=KEY), inspected=both) == DropSighting("cus_9")
+
+
+def test_a_surplus_customer_of_ours_that_is_archived_is_left_for_a_person() -> None:
+    both = customer("cus_1") | customer("cus_9", archived=True)
+    found = step(linked(), sighting("cus_9", mark=KEY), inspected=both)
+    assert found == Park(ParkReason.DUPLICATE, "cus_9")
+
+
+def test_what_a_person_has_approved_goes_before_what_was_only_met() -> None:
+    approved = replace(sighting("cus_9"), order=Order.ADOPT)
+    assert step(known(), sighting("cus_8"), approved) == InspectCustomer("cus_9")
+    assert step(known(), replace(approved, order=Order.NONE)) == AdoptCustomer("cus_9")
 
 
 def test_a_strangers_customer_beside_the_links_own_is_left_for_a_person() -> None:
@@ -409,6 +437,42 @@ def test_a_customer_without_a_known_user_is_left_alone() -> None:
     assert step(linked(fields=None, source_version=0)) == Settled("in step")
 
 
+def test_the_customer_of_a_user_of_whom_only_that_is_known_is_left_alone() -> None:
+    assert step(linked(fields=None, link_back=None, written_back=None)) == Settled("in step")
+
+
+def test_a_mapping_that_fails_parks_who_has_a_customer_too() -> None:
+    link = linked(mapping_error="KeyError: 'plan of ada@example.com'")
+    assert step(link) == Park(ParkReason.MAPPING, "KeyError")
+
+
+def test_no_link_back_is_written_where_none_is_to_be() -> None:
+    turn = Turn(link=linked(link_back=None, written_back=None))
+    assert plan(turn, replace(POLICY, link_back=LinkBack.OFF), WORLD, NOW) == Settled("in step")
+
+
+def test_of_a_strange_name_in_clerk_no_more_is_told_than_fits() -> None:
+    parked = step(linked(link_back="x" * 200))
+    assert parked == Park(ParkReason.MISNAMED, f"metadata {'x' * 64}, link cus_1")
+
+
+@pytest.mark.parametrize(
+    ("columns", "left"),
+    [
+        ({"wanted": False}, True),
+        ({"wanted": True, "sighted": True}, True),
+        ({"wanted": True}, False),
+        ({"wanted": False, "applied": BOB}, False),
+        ({"wanted": False, "source_version": SINCE}, False),
+    ],
+)
+def test_only_an_old_pair_of_which_nothing_is_known_is_left_at_first_contact(
+    columns: dict[str, Any], left: bool
+) -> None:
+    link = linked(**{"source_version": SINCE - 1, "applied": None, **columns})
+    assert step(link) == (Settled("in step") if left else UpdateCustomer("cus_1", ADA))
+
+
 @pytest.mark.parametrize(
     ("heard", "written"), [(None, None), (None, "cus_1"), ("cus_0", "cus_0")], ids=["first", "lost", "replaced"]
 )
@@ -435,6 +499,21 @@ def test_after_a_given_up_intent_two_later_looks_are_owed() -> None:
     once = linked(generation=1, abandoned_at=NOW, looks=1)
     assert step(once, now=first) == WaitUntil(NOW + LATER_LOOKS[1], settled=True)
     assert step(linked(generation=1, abandoned_at=NOW, looks=2)) == Settled("in step")
+
+
+def test_a_look_that_has_seen_no_further_than_to_its_time_goes_on() -> None:
+    link, first = linked(generation=1, abandoned_at=NOW), NOW + LATER_LOOKS[0]
+    assert step(link, world=World(seen_to=first, stripe_now=first), now=first) == LookForCustomer(first)
+
+
+def test_a_later_look_holds_up_nothing_that_is_owed() -> None:
+    assert step(linked(fields=BOB, generation=1, abandoned_at=NOW)) == UpdateCustomer("cus_1", BOB)
+
+
+def test_a_later_look_that_is_due_goes_before_what_is_owed() -> None:
+    due = NOW - HOUR
+    link = linked(fields=BOB, generation=1, abandoned_at=due - LATER_LOOKS[0])
+    assert step(link) == CountLook()
 
 
 def test_the_last_look_falls_between_stripes_memory_and_25_hours() -> None:

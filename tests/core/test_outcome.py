@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from counterfoil.core.backoff import delay
 from counterfoil.core.fold import fold_news
-from counterfoil.core.link import Deletion, Fields, Link, ParkReason
+from counterfoil.core.link import Deletion, Ended, Fields, Link, ParkReason
 from counterfoil.core.outcome import (
     Again,
     fold_dead_replay,
@@ -36,6 +36,7 @@ from counterfoil.core.step import (
     ReadUser,
     RemoveCustomer,
     ReserveCustomer,
+    RestoreCustomer,
     Settled,
     StartLook,
     Turn,
@@ -439,6 +440,55 @@ def test_a_delay_is_between_a_twentieth_of_a_second_and_an_hour(attempts: int, d
     assert 50 <= delay(attempts, dice) <= HOUR
 
 
+def test_in_an_outage_no_link_comes_to_wait_for_long() -> None:
+    failed = linked(attempts=0)
+    for _ in range(30):
+        failed, _ = fold_failure(failed, UpdateCustomer("cus_1", BOB), error(ServerFailed), POLICY, WORLD)
+    assert failed.attempts == 7
+    assert delay(failed.attempts, 1.0) == 128 * SECOND
+
+
+def test_an_intent_begins_without_a_look() -> None:
+    assert fold_row_step(known(look_after=5), OpenIntent(KEY, ADA), NOW).look_after is None
+
+
+@pytest.mark.parametrize(
+    "step", [AdoptCustomer("cus_1"), ReserveCustomer("cus_1"), ClaimCustomer("cus_1"), CREATE], ids=repr
+)
+def test_a_customer_that_is_kept_ends_the_look_and_what_was_done_with_another(step: Any) -> None:
+    link = known(**INTENT, look_after=5, ended=Ended.CLOSING)
+    if isinstance(step, CreateCustomer | ClaimCustomer):
+        after = fold_success(link, step, "cus_1")
+    else:
+        after = fold_row_step(link, step, NOW)
+    assert columns(after, *CLOSED) == CLOSED
+    assert (after.customer_id, after.ended) == ("cus_1", None)
+
+
+def test_the_next_generation_begins_without_a_look() -> None:
+    assert fold_dead_replay(known(**INTENT, look_after=5)).look_after is None
+
+
+def test_of_a_restored_customer_the_fields_are_not_known() -> None:
+    back = fold_success(linked(ended=Ended.ARCHIVED), RestoreCustomer("cus_1"))
+    assert (back.ended, back.applied) == (None, None)
+
+
+def test_why_a_link_is_parked_is_cut_short_or_nothing() -> None:
+    assert fold_end(linked(), Park(ParkReason.MISNAMED, "x" * 300)).last_error == "x" * 200
+    assert fold_end(linked(last_error="before"), Park(ParkReason.MISNAMED)).last_error is None
+
+
+def test_an_effect_forgets_the_last_error() -> None:
+    link = linked(attempts=2, last_error="stripe 500")
+    after = fold_success(link, UpdateCustomer("cus_1", BOB))
+    assert (after.attempts, after.last_error) == (0, None)
+
+
+def test_the_shortest_delay_is_a_twentieth_of_a_second() -> None:
+    assert delay(0, 0.0) == 50
+
+
 def test_the_longest_delay_doubles_up_to_an_hour() -> None:
     assert [delay(attempts, 0.9999999) for attempts in range(4)] == [999, 1999, 3999, 7999]
     assert delay(12, 0.5) == delay(400, 0.5) == HOUR // 2
@@ -460,6 +510,8 @@ def test_a_reserved_customer_is_held_and_let_be_without_a_trace() -> None:
         ("cus_0", "cus_1", "cus_1", "cus_1"),
         (None, None, None, "cus_1"),
         ("cus_7", "cus_8", "cus_0", "cus_0"),
+        (None, None, "cus_0", "cus_1"),
+        ("cus_1", None, "cus_0", "cus_1"),
     ],
 )
 def test_the_id_let_go_stays_known_as_ours_wherever_the_link_back_is(

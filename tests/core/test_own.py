@@ -58,6 +58,16 @@ def test_what_is_too_long_is_cut_where_it_may_be_and_left_out_where_not() -> Non
     assert long == Fields(name="x" * (NAME_LIMIT - 1), description="x" * DESCRIPTION_LIMIT)
 
 
+def test_what_is_as_long_as_may_be_is_kept() -> None:
+    given = {
+        "email": "x" * EMAIL_LIMIT,
+        "phone": "1" * PHONE_LIMIT,
+        "metadata": {"k" * KEY_LIMIT: "v" * VALUE_LIMIT, **{str(key): "v" for key in range(47)}},
+    }
+    kept = fields(given)
+    assert (kept.email, kept.phone, kept.metadata) == (given["email"], given["phone"], given["metadata"])
+
+
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
@@ -72,6 +82,8 @@ def test_what_is_too_long_is_cut_where_it_may_be_and_left_out_where_not() -> Non
         ({"metadata": {"clerkUserId": "user_2"}}, "metadata key 'clerkUserId' is Counterfoil's own"),
         ({"metadata": {"counterfoil": "cf1-x"}}, "metadata key 'counterfoil' is Counterfoil's own"),
         ({"metadata": {"a[b]": "c"}}, "metadata key 'a[b]' has a square bracket"),
+        ({"metadata": {"a[": "c"}}, "metadata key 'a[' has a square bracket"),
+        ({"metadata": {"]b": "c"}}, "metadata key ']b' has a square bracket"),
         ({"metadata": {"": "c"}}, "a metadata key is not a text of 1 to 40 characters"),
         ({"metadata": {1: "c"}}, "a metadata key is not a text of 1 to 40 characters"),
         ({"metadata": {"k" * (KEY_LIMIT + 1): "c"}}, "a metadata key is not a text of 1 to 40 characters"),

@@ -175,6 +175,29 @@ def test_a_customer_that_names_another_user_is_handed_over(policy: Any) -> None:
     assert (freed.customer_id, freed.ended) == (None, None)
 
 
+def test_what_was_kept_is_forgotten_without_a_look_when_its_user_is_there_after_all() -> None:
+    assert step(linked(ended=Ended.KEPT)) == RememberEnd(None)
+    assert step(linked(ended=Ended.ARCHIVED, customer_id=None)) == RememberEnd(None)
+
+
+def test_where_subscriptions_matter_a_look_without_them_is_not_enough() -> None:
+    looked = {"cus_1": Customer(customer_id="cus_1", owner=SUBJECT)}
+    for policy in (ARCHIVE, HOLD, CANCEL):
+        assert step(gone(), policy, inspected=looked) == InspectCustomer("cus_1", subscriptions=True)
+    assert step(gone(), POLICY, inspected=looked) == RemoveCustomer("cus_1")
+    dead = {"cus_1": Customer(customer_id="cus_1", gone=True)}
+    assert step(gone(), HOLD, inspected=dead) == DropCustomer("cus_1")
+
+
+def test_what_others_made_is_looked_at_only_where_nothing_is_ours() -> None:
+    strangers = (sighting("cus_7"), sighting("cus_8"))
+    none = gone(customer_id=None)
+    assert step(none, sightings=strangers) == InspectCustomer("cus_7")
+    ours = sighting("cus_9", mark=POLICY.intent_key(SUBJECT, 0))
+    found = step(none, sightings=(*strangers, ours), inspected=seen(customer_id="cus_9"))
+    assert found == AdoptCustomer("cus_9")
+
+
 # The grace period and the breaker.
 
 
@@ -194,6 +217,7 @@ def test_while_deletions_are_held_every_removal_waits(policy: Any) -> None:
         waiting = step(gone(ruling=ruling), policy, HELD, inspected=seen())
         assert isinstance(waiting, WaitUntil)
         assert (waiting.at, waiting.settled) == (NOW + HELD_FOR, False)
+        assert "counterfoil release deletions" in waiting.why
     assert step(gone(customer_id=None), policy, HELD) == Settled("gone on both sides")
 
 
@@ -218,6 +242,18 @@ def test_a_removal_that_was_called_off_touches_nothing(policy: Any, world: Any) 
     assert step(link, policy, world, inspected=seen(subscription())) == note
     archived = gone(ruling=Ruling.UNDO, ended=Ended.ARCHIVED)
     assert step(archived, policy, world, inspected=seen(archived=True)) == RestoreCustomer("cus_1")
+
+
+def test_a_removal_is_called_off_of_what_there_is() -> None:
+    alone, off = gone(ruling=Ruling.UNDO, customer_id=None), "the removal was called off: the customer is kept"
+    assert step(alone) == Settled("gone on both sides")
+    assert step(alone, sightings=(sighting(),)) == Settled(off)
+
+
+def test_a_mark_on_what_is_not_the_users_any_more_is_left_there() -> None:
+    link = gone(ruling=Ruling.UNDO, ended=Ended.ARCHIVED)
+    moved = step(link, inspected=seen(archived=True, owner=None))
+    assert moved == Settled("the removal was called off: the customer is kept")
 
 
 def test_a_ruling_goes_with_its_deletion() -> None:
@@ -323,6 +359,7 @@ def test_to_cancel_at_the_periods_end_is_written_down_done_and_waited_for() -> N
     waiting = step(closing, CANCEL, inspected=all_)
     assert isinstance(waiting, WaitUntil)
     assert (waiting.at, waiting.settled) == (NOW + 9 * DAY + CLOSED_BY, True)
+    assert waiting.why == "the end of what the customer has paid for"
     assert step(closing, CANCEL, inspected=seen()) == ArchiveCustomer("cus_1", GONE_AT)
     assert step(gone(), CANCEL, inspected=seen()) == RemoveCustomer("cus_1"), "nothing was subscribed at all"
 
