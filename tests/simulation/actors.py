@@ -10,8 +10,9 @@ from counterfoil.sandbox.clerk import ClerkSettings
 from counterfoil.sandbox.faults import Fault
 from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
 from counterfoil.sandbox.stripe import StripeSettings
+from tests.simulation.process import Arm, Process
 from tests.simulation.script import Event
-from tests.simulation.stage import Arm, Process, Stage
+from tests.simulation.stage import Stage
 from tests.simulation.watch import LINK_BACK, OWNER
 
 
@@ -306,7 +307,7 @@ class Cast:
         self.stage.sandbox.stripe.permit()
 
     async def _backup(self) -> None:
-        self.backups.append(await self.stage.backup())
+        self.backups.append(await self.stage.database.backup())
 
     async def _restore(self, seconds: float, empty: bool) -> None:
         if not empty and not self.backups:

@@ -25,8 +25,9 @@ from tests.harness import HOUR, MINUTE
 from tests.simulation import watch
 from tests.simulation.actors import Cast
 from tests.simulation.end import faults_of
+from tests.simulation.pace import pace, shared
 from tests.simulation.script import Event, Script, manners, sandbox_settings
-from tests.simulation.stage import Stage, pace
+from tests.simulation.stage import Stage
 
 SETTLING = 26 * HOUR
 """The last of the later looks, and a whole walk."""
@@ -63,7 +64,7 @@ async def _play(script: Script, home: Home, folder: Path) -> Result:
     settings, faults = sandbox_settings(script, begin)
     stage = Stage(home, folder, settings, manners(script))
     cast = Cast(stage, script.seed)
-    with pace() as set_pace:
+    with pace() as set_pace, shared(script.nodes > 1):
         play = _Play(script, stage, cast, set_pace)
         try:
             await play.prologue()

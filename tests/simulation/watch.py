@@ -148,7 +148,7 @@ class Watch:
 
     def _create(self, process: "Process", request: Request) -> None:
         key = request.headers.get("idempotency-key", "")
-        if key not in self.keys and self.stage.watched:
+        if key not in self.keys and self.stage.database.watched:
             self.say(f"a create was sent under a key that was never committed: {key}")
         if not process.scanned:
             self.say(f"{process.name} sent a create before its first scan had ended")
@@ -187,7 +187,7 @@ class Watch:
             user = self.stage.sandbox.clerk.users.get(claimed)
             if not owners & {None, claimed}:
                 self.say(f"{claimed} took {customer_id}, which is somebody else's")
-            if user is not None and not self.stage.named(user, customer_id):
+            if user is not None and not self.stage.users.named(claimed, customer_id):
                 self.say(f"{claimed} took {customer_id}, which Clerk's metadata does not name")
         numbers = {str(self.stage.numbers.get(owner or "")) for owner in self._ever(customer_id)}
         for name in ("email", "name"):
