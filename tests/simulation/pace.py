@@ -27,7 +27,7 @@ def shared(several: bool) -> Iterator[None]:
     usual = Supervisor._reclaim
     try:
         if several:
-            Supervisor._reclaim = _nothing  # type: ignore[assignment,method-assign]
+            Supervisor._reclaim = _nothing  # type: ignore[method-assign]
         yield
     finally:
         Supervisor._reclaim = usual  # type: ignore[method-assign]

@@ -12,8 +12,8 @@ from counterfoil.sandbox.messages import Request
 from counterfoil.sandbox.sandbox import Sandbox
 from counterfoil.sandbox.svix import Attempt
 from counterfoil.store.engine import Job, T
-from counterfoil.wiring import Node
-from tests.harness import CLIENT_TIMEOUT, VirtualClock
+from counterfoil.wiring import Node, Outside
+from tests.harness import CLIENT_TIMEOUT, StripeTransport, VirtualClock
 
 if TYPE_CHECKING:
     from tests.simulation.stage import Stage
@@ -33,11 +33,16 @@ class Arm:
 class Process:
     """One process of a node: all that it does to the world passes one of its points."""
 
-    def __init__(self, stage: "Stage", number: int, skew: int, elsewhere: Sandbox | None) -> None:
+    def __init__(
+        self, stage: "Stage", number: int, elsewhere: Sandbox | None = None, *, serves: bool = True
+    ) -> None:
         self.stage = stage
         self.number = number
-        self.name = f"node {number}"
-        self.clock = VirtualClock(skew)
+        self.name = f"node {number}" if serves else f"command {number}"
+        skews = stage.manners.skews
+        self.clock = VirtualClock(skews[number % len(skews)])
+        self.serves = serves
+        """It takes deliveries; otherwise it is a command that somebody runs."""
         self.elsewhere = elsewhere
         """Its keys are of this other environment."""
         self.dead = False
@@ -86,6 +91,11 @@ class Process:
             self.frozen_until = stage.loop.time() + arm.seconds
         else:
             raise DatabaseUnavailable("the database cannot be used, says the simulation")
+
+    @property
+    def outside(self) -> Outside:
+        """The world, as this process has it."""
+        return Outside(self, self.clock, self.clerk_transport, StripeTransport(self))
 
     # The database, as this process has it.
 

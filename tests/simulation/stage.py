@@ -14,10 +14,10 @@ from counterfoil.sandbox.messages import Answer, Request
 from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
 from counterfoil.sandbox.svix import Attempt
 from counterfoil.store.engine import Job, T
-from counterfoil.wiring import Outside, assemble
+from counterfoil.wiring import assemble
 from tests.asking import TOKEN
 from tests.databases import Home
-from tests.harness import START, StripeTransport, VirtualClock
+from tests.harness import START, VirtualClock
 from tests.simulation.ground import Ground
 from tests.simulation.hearsay import Hearsay
 from tests.simulation.process import Process
@@ -117,23 +117,25 @@ class Stage:
         """Start a process, unless it runs already, and return when it takes deliveries."""
         if any(each.number == number for each in self.processes):
             return
-        skews = self.manners.skews
-        process = Process(self, number, skews[number % len(skews)], elsewhere)
-        self.processes.append(process)
-        self.note(f"{process.name} starts")
+        process = self.begin(Process(self, number, elsewhere))
         task = asyncio.current_task()
         assert task is not None
         process.tasks.add(task)
         while True:
-            outside = Outside(process, process.clock, process.clerk_transport, StripeTransport(process))
             try:
-                process.node = await assemble(self.settings, outside)
+                process.node = await assemble(self.settings, process.outside)
                 break
             except (UpstreamError, DatabaseUnavailable):
                 await asyncio.sleep(5.0)
         process.tasks.discard(task)
         process.node.supervisor.start()
         process.tasks.add(asyncio.create_task(self._mind(process), name=f"{process.name} minder"))
+
+    def begin(self, process: Process) -> Process:
+        """A process is there from now on."""
+        self.processes.append(process)
+        self.note(f"{process.name} starts")
+        return process
 
     async def _mind(self, process: Process) -> None:
         """What a service manager does: a process that ends is started again."""
@@ -167,7 +169,7 @@ class Stage:
         for task in tasks:
             task.cancel()
         self.graves += tasks
-        if back is not None:
+        if back is not None and process.serves:
             coming = self.chore(self._come_back(process.number, back))
             self.coming.add(coming)
             coming.add_done_callback(self.coming.discard)
@@ -191,8 +193,13 @@ class Stage:
         """Something that the stage does beside."""
         task = asyncio.create_task(work)
         self.chores.add(task)
-        task.add_done_callback(self.chores.discard)
+        task.add_done_callback(self._done)
         return task
+
+    def _done(self, chore: asyncio.Task[Any]) -> None:
+        self.chores.discard(chore)
+        if not chore.cancelled() and (error := chore.exception()) is not None:
+            self.watch.say(f"a chore failed: {error!r}")
 
     # Deliveries.
 
