@@ -144,3 +144,21 @@ async def test_a_plan_gives_a_customer_back_to_the_user_whose_link_holds_it(worl
     assert (report.done, report.refused) == (1, [])
     assert world.customer_of(user).id == customer.id
     world.assert_in_step()
+
+
+@scenario
+async def test_a_plan_makes_a_customer_anew_where_the_link_still_holds_one_that_people_deleted(world: World) -> None:
+    """Clerk's metadata named it too: the apply said that this was done, and did nothing."""
+    await world.start()
+    user = world.sign_up()
+    await world.settle()
+    world.sandbox.stripe.delete_customer(world.time(), world.customer_of(user).id)
+    await world.run(HOUR)
+    about, found = await audit(world, SWIFT)
+    assert [(each.kind, each.repair) for each in found] == [("foreign", "create")]
+    plan = world.folder / "plan.jsonl"
+    plan_file.write(plan, about, found)
+    await world.crash(world.nodes[-1])
+    report = await apply(world, plan, SWIFT)
+    assert (report.done, report.refused) == (1, [])
+    world.assert_in_step()
