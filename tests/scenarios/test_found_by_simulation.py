@@ -1,7 +1,10 @@
 """What the simulation found: each story by its name, as short as it can be told."""
 
+from counterfoil.audit import plan_file
 from counterfoil.core.link import Deletion
 from counterfoil.sandbox.faults import Fault
+from tests.asking import TOKEN, ensure
+from tests.audit.support import SWIFT, apply, audit
 from tests.harness import DAY, HOUR, MINUTE, World, scenario
 
 
@@ -87,4 +90,75 @@ async def test_a_late_customer_that_a_restored_database_forgot_is_removed_within
     assert len(world.customers_of(user)) == 2, "Stripe has finished the failed request"
     await world.run(DAY)
     await world.settle()
+    world.assert_in_step()
+
+
+@scenario
+async def test_a_customer_that_is_only_reserved_is_not_answered_to_an_app(world: World) -> None:
+    """The metadata's customer was answered before it was claimed, and might never have been."""
+    node = await world.start(COUNTERFOIL_API_TOKEN=TOKEN)
+    world.sandbox.plan_fault("stripe", "customers.update", Fault(kind="error_before", status=503))
+    user, customer = named(world)
+    await world.run(0.4)
+    link = await world.link(user)
+    assert link is not None
+    assert (link.customer_id, link.claiming) == (customer, True)
+    assert (await ensure(node.application, user, wait=0)).status == 202
+    await world.settle()
+    assert (await ensure(node.application, user)).json == {"customer_id": customer}
+
+
+@scenario
+async def test_a_customer_that_people_took_from_its_user_is_for_a_person_to_give_back(world: World) -> None:
+    """The plan said that another was to be made, and the apply refused that, each time anew."""
+    world.sandbox.lift_limits()
+    user, customer = world.sandbox.add_pair(world.time(), email="ada@example.com", first_name="Ada")
+    world.sandbox.clerk.set_public_metadata(world.time(), user, {"stripeCustomerId": None}, silent=True)
+    await world.run(DAY)
+    await world.start()
+    await world.settle()
+    changes = {"clerkUserId": ""}
+    world.sandbox.stripe.edit_customer(world.time(), customer, email="pay@example.com", metadata=changes)
+    await world.run(HOUR)
+    _, found = await audit(world, {})
+    (missing,) = [each for each in found if each.kind == "missing"]
+    assert missing.repair is None
+    assert f"the database holds {customer}" in missing.why
+
+
+@scenario
+async def test_a_plan_gives_a_customer_back_to_the_user_whose_link_holds_it(world: World) -> None:
+    """Its metadata no longer named the user, Clerk's named it: the apply said that this was done, and did nothing."""
+    await world.start()
+    user = world.sign_up()
+    await world.settle()
+    customer = world.customer_of(user)
+    world.sandbox.stripe.edit_customer(world.time(), customer.id, metadata={"clerkUserId": ""})
+    await world.run(HOUR)
+    about, found = await audit(world, SWIFT)
+    assert [(each.kind, each.repair) for each in found] == [("unclaimed", "adopt")]
+    plan = world.folder / "plan.jsonl"
+    plan_file.write(plan, about, found)
+    await world.crash(world.nodes[-1])
+    report = await apply(world, plan, SWIFT)
+    assert (report.done, report.refused) == (1, [])
+    assert world.customer_of(user).id == customer.id
+    world.assert_in_step()
+
+
+@scenario
+async def test_a_plan_makes_a_customer_anew_where_the_link_still_holds_one_that_people_deleted(world: World) -> None:
+    """Clerk's metadata named it too: the apply said that this was done, and did nothing."""
+    await world.start()
+    user = world.sign_up()
+    await world.settle()
+    world.sandbox.stripe.delete_customer(world.time(), world.customer_of(user).id)
+    await world.run(HOUR)
+    about, found = await audit(world, SWIFT)
+    assert [(each.kind, each.repair) for each in found] == [("foreign", "create")]
+    plan = world.folder / "plan.jsonl"
+    plan_file.write(plan, about, found)
+    await world.crash(world.nodes[-1])
+    report = await apply(world, plan, SWIFT)
+    assert (report.done, report.refused) == (1, [])
     world.assert_in_step()

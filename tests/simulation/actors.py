@@ -1,6 +1,7 @@
 """Who does what: people at Clerk, the app, people in Stripe's dashboard, and the ground under the nodes."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
 
@@ -10,8 +11,13 @@ from counterfoil.sandbox.clerk import ClerkSettings
 from counterfoil.sandbox.faults import Fault
 from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
 from counterfoil.sandbox.stripe import StripeSettings
+from counterfoil.store import environment
+from tests.simulation.app import App
+from tests.simulation.auditor import Auditor
+from tests.simulation.old_handler import OldHandler
+from tests.simulation.process import Arm, Process
 from tests.simulation.script import Event
-from tests.simulation.stage import Arm, Process, Stage
+from tests.simulation.stage import Stage
 from tests.simulation.watch import LINK_BACK, OWNER
 
 
@@ -47,17 +53,26 @@ class Cast:
         self.restored = False
         self.emptied = False
         self.backups: list[str] = []
+        self.without_email: set[str] = set()
+        """Users who had no address, at one time or another."""
         self._serial = 0
+        self.app, self.auditor, self.handler = App(self), Auditor(self), OldHandler(self)
 
     async def play(self, event: Event) -> None:
         """Let one event happen."""
         self.stage.note(f"event {event.kind} {sorted(event.with_.items())}")
         self.stage.watch.marks[f"event: {event.kind}"] += 1
-        act = getattr(self, "_" + event.kind.replace(" ", "_"))
+        acts: dict[str, Callable[..., Awaitable[None]]] = {
+            "ensure": self.app.play,
+            "audit and apply": self.auditor.play,
+            "old handler": self.handler.play,
+        }
+        act = acts.get(event.kind) or getattr(self, "_" + event.kind.replace(" ", "_"))
         await act(**event.with_)
         self.stage.stirred.set()
 
-    def _someone(self, who: int) -> str | None:
+    def someone(self, who: int) -> str | None:
+        """A user who is there."""
         here = [each for each in self.people if each in self.stage.sandbox.clerk.users]
         return here[who % len(here)] if here else None
 
@@ -69,6 +84,10 @@ class Cast:
         if to == "none":
             return None
         return f"p{number}.{self._next()}@" + ("x.invalid-for-stripe" if to == "refused" else "example.com")
+
+    def meddled(self) -> set[str]:
+        """Users whose customers are not ours alone: people, or an old handler, had their hands in it."""
+        return self.moved | self.bereft.keys() | self.handler.doubled
 
     # People at Clerk.
 
@@ -97,6 +116,8 @@ class Cast:
     def _born(self, user: str, number: int) -> None:
         self.stage.numbers[user] = number
         self.people.append(user)
+        if self.stage.sandbox.clerk.users[user].email is None:
+            self.without_email.add(user)
         self.stage.changed(user)
         self.born[user] = self.stage.time()
         self.changed[user, "email"] = self.changed[user, "name"] = self.stage.time()
@@ -120,42 +141,53 @@ class Cast:
             self._born(user, number)
             self.old.add(user)
         for _ in range(old):
-            number = len(self.people)
-            user = sandbox.clerk.create_user(
-                now, silent=True, email=self._address(number, "new"), first_name=f"P{number}", last_name="L0"
-            )
-            self._born(user, number)
-            self.old.add(user)
+            self.came_before()
         self.stranger()
 
+    def came_before(self) -> str:
+        """A user from before our time, without a customer; answers the id."""
+        number = len(self.people)
+        user = self.stage.sandbox.clerk.create_user(
+            self.stage.time(),
+            silent=True,
+            email=self._address(number, "new"),
+            first_name=f"P{number}",
+            last_name="L0",
+        )
+        self._born(user, number)
+        self.old.add(user)
+        return user
+
     async def _change_email(self, who: int, to: str) -> None:
-        if (user := self._someone(who)) is not None:
+        if (user := self.someone(who)) is not None:
             self.stage.sandbox.clerk.change_email(
                 self.stage.time(), user, self._address(self.stage.numbers[user], to)
             )
             self.changed[user, "email"] = self.stage.time()
+            if to == "none":
+                self.without_email.add(user)
             self.stage.changed(user)
 
     async def _change_name(self, who: int) -> None:
-        if (user := self._someone(who)) is not None:
+        if (user := self.someone(who)) is not None:
             first, last = f"P{self.stage.numbers[user]}", f"L{self._next()}"
             self.stage.sandbox.clerk.change_name(self.stage.time(), user, first, last)
             self.changed[user, "name"] = self.stage.time()
             self.stage.changed(user)
 
     async def _sign_in(self, who: int) -> None:
-        if (user := self._someone(who)) is not None:
+        if (user := self.someone(who)) is not None:
             self.stage.sandbox.clerk.touch(self.stage.time(), user)
             self.stage.changed(user)
 
     async def _leave(self, who: int) -> None:
-        if (user := self._someone(who)) is not None:
+        if (user := self.someone(who)) is not None:
             self.stage.sandbox.clerk.delete_user(self.stage.time(), user)
             self.left[user] = self.stage.time()
             self.stage.changed(user)
 
     async def _app_writes(self, who: int, field: str) -> None:
-        if (user := self._someone(who)) is not None:
+        if (user := self.someone(who)) is not None:
             key = f"app{self._next()}"
             self.stage.sandbox.clerk.merge_metadata(
                 self.stage.time(),
@@ -195,7 +227,7 @@ class Cast:
         if (found := self._customer(who)) is None:
             return
         user, customer = found
-        other = "" if to == "nobody" else self._someone(who + 1) or ""
+        other = "" if to == "nobody" else self.someone(who + 1) or ""
         self.stage.sandbox.stripe.edit_customer(self.stage.time(), customer, metadata={OWNER: other})
         self.stage.moves.setdefault(customer, set()).update({user, other} - {""})
         self.stage.watch.owned(customer, other or None)
@@ -251,28 +283,29 @@ class Cast:
 
     # The ground.
 
-    def _process(self, node: int) -> Process | None:
-        here = [each for each in self.stage.processes if each.elsewhere is None]
+    def process(self, node: int) -> Process | None:
+        """A node of ours that runs."""
+        here = [each for each in self.stage.processes if each.serves and each.elsewhere is None]
         return here[node % len(here)] if here else None
 
     async def _crash(self, node: int, where: str, left: int, seconds: float) -> None:
-        if (process := self._process(node)) is not None:
+        if (process := self.process(node)) is not None:
             process.arms.append(Arm("crash", where, left, seconds))
 
     async def _stall(self, node: int, where: str, left: int, seconds: float) -> None:
-        if (process := self._process(node)) is not None:
+        if (process := self.process(node)) is not None:
             process.arms.append(Arm("stall", where, left, seconds))
 
     async def _database(self, node: int, kind: str, where: str, times: int) -> None:
-        if (process := self._process(node)) is not None:
+        if (process := self.process(node)) is not None:
             process.arms += [Arm(kind, where, number + 1) for number in range(times)]
 
     async def _kill(self, node: int, seconds: float) -> None:
-        if (process := self._process(node)) is not None:
+        if (process := self.process(node)) is not None:
             self.stage.kill(process, seconds)
 
     async def _stop(self, node: int, seconds: float) -> None:
-        if (process := self._process(node)) is not None:
+        if (process := self.process(node)) is not None:
             await self.stage.stop(process)
             await asyncio.sleep(seconds)
             await self.launch(process.number)
@@ -306,7 +339,7 @@ class Cast:
         self.stage.sandbox.stripe.permit()
 
     async def _backup(self) -> None:
-        self.backups.append(await self.stage.backup())
+        self.backups.append(await self.stage.database.backup())
 
     async def _restore(self, seconds: float, empty: bool) -> None:
         if not empty and not self.backups:
@@ -320,7 +353,9 @@ class Cast:
             await self.launch(number)
 
     async def _stranger(self, which: str) -> None:
-        """Somebody starts a node with another environment's keys on our database."""
+        """Somebody starts a node with another environment's keys on our database, which knows whose it is."""
+        if not self.stage.look(environment.load):
+            return
         home = self.stage.sandbox.settings
         clerk, stripe = home.clerk, home.stripe
         if which == "clerk":

@@ -9,7 +9,8 @@ these hold instead:
 - where people deleted a customer and the database forgot it (a restore), the dead name in Clerk's metadata
   cannot be told from another's: parked;
 - so is one that people deleted while it was about to be adopted, by its name in Clerk's metadata;
-- a late customer to which people attached something stays, and is parked.
+- a late customer to which people attached something stays, and is parked;
+- of users for whom an old handler made a customer too, the last audit alone decides.
 
 Users older than the first start are left as they are until they change; in an emptied database, that is the
 first start after it.
@@ -23,7 +24,7 @@ from counterfoil.sandbox.stripe_objects import Customer
 from counterfoil.store import environment, links
 from tests.harness import MINUTE
 from tests.simulation.actors import Cast
-from tests.simulation.watch import LINK_BACK, OWNER
+from tests.simulation.watch import ARCHIVED, LINK_BACK, OWNER
 
 _BY_MOVES = {
     ParkReason.REASSIGNED,
@@ -45,7 +46,8 @@ def faults_of(cast: Cast) -> Iterator[str]:
         yield "customers are still to come"
     owned: dict[str, list[Customer]] = {}
     for customer in stripe.live_customers():
-        owned.setdefault(customer.metadata.get(OWNER) or "", []).append(customer)
+        if ARCHIVED not in customer.metadata:
+            owned.setdefault(customer.metadata.get(OWNER) or "", []).append(customer)
     for user_id in cast.people:
         link = stage.look(lambda connection, user_id=user_id: links.get(connection, user_id))  # type: ignore[misc]
         mine = owned.get(user_id, [])
@@ -76,7 +78,7 @@ def _of(cast: Cast, user_id: str, user: User | None, mine: list[Customer], link:
             yield f"parked: {link.parked} ({link})"
         if link.dirty_at is not None or link.intent_key is not None:
             yield f"not settled: {link}"
-    if user_id in cast.moved or _forgotten(cast, user_id):
+    if user_id in cast.moved | cast.handler.doubled or _forgotten(cast, user_id):
         return
     parked = link is not None and link.parked is not None
     found = [each.id for each in mine]
@@ -89,7 +91,8 @@ def _of(cast: Cast, user_id: str, user: User | None, mine: list[Customer], link:
     if len(mine) > 1:
         yield f"has {found} ({link})"
     elif not mine:
-        unasked = user_id in cast.old or _older(cast, user_id)
+        asked = user_id in cast.app.asked and not cast.restored
+        unasked = (user_id in cast.old or _older(cast, user_id)) and not asked
         if user.email is not None and not unasked and not _still_bereft(cast, user_id):
             yield f"has no customer ({link})"
     else:
@@ -141,8 +144,10 @@ def _still_bereft(cast: Cast, user_id: str) -> bool:
 
 def _allowed(cast: Cast, user_id: str) -> set[ParkReason]:
     allowed: set[ParkReason] = set()
-    if user_id in cast.moved:
+    if user_id in cast.moved | cast.handler.doubled:
         allowed |= _BY_MOVES
+    if user_id in cast.handler.doubled:
+        allowed.add(ParkReason.SUBSCRIBED)
     if user_id in cast.bereft and (cast.restored or user_id in cast.named):
         allowed |= _BY_FORGOTTEN_DEATHS
     if user_id in cast.attached:

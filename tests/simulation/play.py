@@ -25,8 +25,9 @@ from tests.harness import HOUR, MINUTE
 from tests.simulation import watch
 from tests.simulation.actors import Cast
 from tests.simulation.end import faults_of
-from tests.simulation.script import Event, Script, manners, sandbox_settings
-from tests.simulation.stage import Stage, pace
+from tests.simulation.pace import pace, shared
+from tests.simulation.script import Event, Script, last_plan, leavings, manners, sandbox_settings
+from tests.simulation.stage import Stage
 
 SETTLING = 26 * HOUR
 """The last of the later looks, and a whole walk."""
@@ -63,7 +64,7 @@ async def _play(script: Script, home: Home, folder: Path) -> Result:
     settings, faults = sandbox_settings(script, begin)
     stage = Stage(home, folder, settings, manners(script))
     cast = Cast(stage, script.seed)
-    with pace() as set_pace:
+    with pace() as set_pace, shared(script.nodes > 1):
         play = _Play(script, stage, cast, set_pace)
         try:
             await play.prologue()
@@ -94,6 +95,7 @@ class _Play:
         stage = self.stage
         dice = random.Random(f"{self.script.seed} prologue")
         self.cast.settle_in(pairs=dice.randint(0, 2), old=dice.randint(0, 1))
+        self.cast.handler.settle_in(leavings(self.script))
         await self.pass_time(HOUR)
         stage.chore(stage.courier())
         for number in range(stage.manners.nodes):
@@ -117,9 +119,22 @@ class _Play:
         await self.calm()
         await self.settle()
         self.judge()
+        if await self.last_acts():
+            await self.pass_time(5 * MINUTE)
+            self.judge()
         for event in self.script.events:
             if event.kind == "years of replay":
                 await self._replay(event)
+
+    async def last_acts(self) -> bool:
+        """In peace, the app asks for everybody, and somebody audits and repairs. Whether anything was done."""
+        asks = any(event.kind == "ensure" for event in self.script.events)
+        if asks:
+            await self.cast.app.ask_for_all()
+        plan = last_plan(self.script)
+        if plan is not None:
+            await self.cast.auditor.tidy_up(**plan)
+        return asks or plan is not None
 
     async def _outlast(self) -> None:
         """Outages, stalls and keys that were taken away come to their own end."""
@@ -140,6 +155,8 @@ class _Play:
             process.arms.clear()
         await self.pass_time(11 * MINUTE)
         await self.man()
+        while self.cast.auditor.busy:
+            await self.pass_time(MINUTE)
 
     async def man(self) -> None:
         """All nodes that should be there are."""

@@ -61,6 +61,7 @@ FAULTS = {
     "interleaving": 0.5,
     "skew": 0.4,
     "cursors": 0.3,
+    "mess": 0.2,
 }
 
 
@@ -115,6 +116,21 @@ def manners(script: Script) -> Manners:
     )
 
 
+def leavings(script: Script) -> list[str]:
+    """What an old handler has left behind, case by case."""
+    random = Random(f"{script.seed} leavings")
+    cases = ["twice", "gone", "subscribed", "plain", "stale"]
+    return random.choices(cases, k=random.randint(1, 4)) if "mess" in script.faults else []
+
+
+def last_plan(script: Script) -> dict[str, Any] | None:
+    """How the last plan is applied, in peace, where there was somebody who audits; ``None``: nobody."""
+    random = Random(f"{script.seed} last plan")
+    kinds = {event.kind for event in script.events}
+    audits = "mess" in script.faults or kinds & {"audit and apply", "old handler"}
+    return {"deletes": random.choice([0, 50]), "beside": random.random() < 0.5} if audits else None
+
+
 def draw(seed: int) -> Script:
     """The script of a seed."""
     random = Random(f"{seed} script")
@@ -129,7 +145,11 @@ def _events(random: Random) -> Iterator[Event]:
     people = random.randint(2, 7)
     burst = random.random() < 0.3
     for _ in range(people):
-        yield Event(random.uniform(0, 2.0 if burst else length * 0.7), "sign up", _sign_up(random))
+        at = random.uniform(0, 2.0 if burst else length * 0.7)
+        yield Event(at, "sign up", _sign_up(random))
+        if random.random() < 0.2:
+            # The app knows of a sign-up before the webhook does.
+            yield Event(at + random.choice([0.0, 0.3, 5.0]), "ensure", {**_ensure(random), "whom": "newest"})
     for _ in range(random.randint(people, 3 * people)):
         kind = _pick(random, PEOPLE)
         yield Event(random.uniform(0, length), kind, PEOPLE[kind][1](random))
@@ -168,7 +188,13 @@ def _email(random: Random) -> dict[str, Any]:
     return {**_who(random), "to": "none" if draw < 0.1 else "refused" if draw < 0.2 else "new"}
 
 
+def _ensure(random: Random) -> dict[str, Any]:
+    whom = random.choice(["somebody"] * 6 + ["newest", "gone", "gone", "nobody"])
+    return {**_who(random), "whom": whom, "node": random.randrange(3), "wait": random.choice([0, 2, 10])}
+
+
 PEOPLE: dict[str, tuple[int, Draw]] = {
+    "ensure": (3, _ensure),
     "change email": (4, _email),
     "change name": (4, _who),
     "sign in": (2, _who),
@@ -212,7 +238,23 @@ def _restore(random: Random) -> dict[str, Any]:
     return {"seconds": back, "empty": random.random() < 0.2}
 
 
+def _audit_and_apply(random: Random) -> dict[str, Any]:
+    crashes = [
+        (random.choice(["", "write", "written", "send", "answered", "read"]), random.randint(1, 25), away)
+        for away in random.choices([0.5, 20.0, 600.0], k=random.choice([0, 1, 2, 4]))
+    ]
+    pause = random.choice([0.0, 30.0, 10 * MINUTE])
+    deletes = random.choice([0, 1, 50])
+    return {"deletes": deletes, "beside": random.random() < 0.5, "pause": pause, "crashes": crashes}
+
+
+def _old_handler(random: Random) -> dict[str, Any]:
+    return {**_who(random), "what": random.choice(["plain", "plain", "subscribed"])}
+
+
 TROUBLE: dict[str, Draw] = {
+    "audit and apply": _audit_and_apply,
+    "old handler": _old_handler,
     "crash": _crash,
     "kill": lambda random: {"node": random.randrange(3), "seconds": random.choice([0.1, 20.0, 300.0, 2 * HOUR])},
     "stall": _stall,

@@ -4,172 +4,27 @@ import asyncio
 import hashlib
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-
-import msgspec
-import structlog
-from sqlalchemy import event
 
 from counterfoil import settings as product_settings
-from counterfoil.clerk.api import Answer
-from counterfoil.engine import sweep, worker
 from counterfoil.errors import DatabaseUnavailable, UpstreamError, WrongEnvironment
-from counterfoil.sandbox.clerk_user import User, user_body
-from counterfoil.sandbox.messages import Request, json_answer
+from counterfoil.sandbox.messages import Answer, Request
 from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
 from counterfoil.sandbox.svix import Attempt
-from counterfoil.store import environment, figures
-from counterfoil.store.database import InlineDatabase
 from counterfoil.store.engine import Job, T
-from counterfoil.wiring import Node, Outside, assemble
+from counterfoil.wiring import assemble
+from tests.asking import TOKEN
 from tests.databases import Home
-from tests.harness import CLIENT_TIMEOUT, START, StripeTransport, VirtualClock
-from tests.simulation.watch import LINK_BACK, Watch, register
+from tests.harness import START, VirtualClock
+from tests.simulation.ground import Ground
+from tests.simulation.hearsay import Hearsay
+from tests.simulation.process import Process
+from tests.simulation.watch import Watch
 
 _SVIX_TIMEOUT = 15.0
 _KEPT_LINES = 3_000
-_log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class Arm:
-    """Something that befalls a process when it has passed so many points of a kind."""
-
-    kind: str  # "crash", "stall", "unwritten", "unknown"
-    where: str  # "write", "written", "send", "answered", or "" for any
-    left: int
-    seconds: float = 0.0
-    """How long it stands still, or stays away."""
-
-
-class Process:
-    """One process of a node: all that it does to the world passes one of its points."""
-
-    def __init__(self, stage: "Stage", number: int, skew: int, elsewhere: Sandbox | None) -> None:
-        self.stage = stage
-        self.number = number
-        self.name = f"node {number}"
-        self.clock = VirtualClock(skew)
-        self.elsewhere = elsewhere
-        """Its keys are of this other environment."""
-        self.dead = False
-        self.frozen_until = 0.0
-        self.scanned = False
-        """It has seen the last page of Stripe's customers."""
-        self.arms: list[Arm] = []
-        self.node: Node | None = None
-        self.tasks: set[asyncio.Task[Any]] = set()
-
-    async def point(self, where: str) -> None:
-        """The process may die here, or stand still, or lose its turn to others."""
-        stage = self.stage
-        self._alive()
-        stage.points += 1
-        if stage.points == stage.crash_at:
-            self._die(stage.back)
-        for arm in [each for each in self.arms if each.where in {"", where}]:
-            arm.left -= 1
-            if arm.left <= 0:
-                self.arms.remove(arm)
-                self._suffer(arm, where)
-        while self.frozen_until > stage.loop.time():
-            # The loop counts in microseconds: a shorter sleep would not move it.
-            await asyncio.sleep(max(self.frozen_until - stage.loop.time(), 0.001))
-            self._alive()
-        if stage.rough and stage.manners.interleave and stage.dice.random() < 0.3:
-            await asyncio.sleep(stage.dice.uniform(0.0, 0.004))
-            self._alive()
-
-    def _alive(self) -> None:
-        if self.dead:
-            raise asyncio.CancelledError
-
-    def _die(self, back: float) -> None:
-        self.stage.kill(self, back)
-        raise asyncio.CancelledError
-
-    def _suffer(self, arm: Arm, where: str) -> None:
-        stage = self.stage
-        stage.watch.marks[f"{arm.kind} at {where}"] += 1
-        stage.note(f"{self.name}: {arm.kind} at {where}")
-        if arm.kind == "crash":
-            self._die(arm.seconds)
-        elif arm.kind == "stall":
-            self.frozen_until = stage.loop.time() + arm.seconds
-        else:
-            raise DatabaseUnavailable("the database cannot be used, says the simulation")
-
-    # The database, as this process has it.
-
-    async def write(self, job: Job[T], *, urgent: bool = False) -> T:
-        await self.point("write")
-        result = self.stage.commit(self, job)
-        await self.point("written")
-        return result
-
-    async def read(self, job: Job[T]) -> T:
-        await self.point("read")
-        return self.stage.look(job)
-
-    async def close(self) -> None:
-        return None
-
-    # The network, as this process has it.
-
-    async def send(self, upstream: Any, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Any:
-        """One request; ``None``: the connection was cut, or nobody answered in time."""
-        stage = self.stage
-        await self.point("send")
-        parts = urlsplit(url)
-        lower = {name.lower(): value for name, value in headers.items()}
-        request = Request(method.upper(), parts.path, parts.query, lower, body)
-        stage.watch.request(self, upstream, request)
-        reply = (self.elsewhere or stage.sandbox).begin(upstream, request, stage.time())
-        answer = reply.answer
-        if self.elsewhere is None:
-            stage.watch.effect(self, upstream, request)
-            answer = stage.heard(upstream, request, answer)
-        status = answer.status if answer is not None else None
-        stage.note(f"{self.name} {method} {parts.path} {status} {reply.delay:.2f}")
-        stage.stirred.set()
-        await asyncio.sleep(min(reply.delay, CLIENT_TIMEOUT))
-        await self.point("answered")
-        if reply.delay > CLIENT_TIMEOUT:
-            stage.watch.marks["a call hung"] += 1
-            return None
-        if answer is not None and request.path == "/v1/customers" and method.upper() == "GET":
-            self.scanned = self.scanned or (answer.status == 200 and not answer.json()["has_more"])
-        return answer
-
-    async def clerk_transport(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> Answer:
-        answer = await self.send("clerk", method, url, headers, body or b"")
-        if answer is None:
-            raise ConnectionResetError
-        return Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.body)
-
-    async def post(self, attempt: Attempt) -> int:
-        """Deliver one attempt to this process; answers the status."""
-        assert self.node is not None
-        status = 0
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": attempt.body, "more_body": False}
-
-        async def send(message: Any) -> None:
-            nonlocal status
-            status = message.get("status", status)
-
-        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in attempt.headers.items()]
-        scope = {"type": "http", "method": "POST", "path": "/webhooks/clerk", "headers": headers}
-        await self.node.application(scope, receive, send)
-        return status
 
 
 @dataclass(slots=True)
@@ -189,7 +44,7 @@ class Stage:
     """Everything that a simulation stands on."""
 
     def __init__(self, home: Home, folder: Path, settings: SandboxSettings, manners: Manners) -> None:
-        self.home, self.folder, self.manners = home, folder, manners
+        self.folder, self.manners = folder, manners
         self.loop = asyncio.get_running_loop()
         self.clock = VirtualClock()
         self.sandbox = Sandbox(settings)
@@ -197,8 +52,9 @@ class Stage:
         self.dice = random.Random(f"{settings.seed} stage")
         self.rough = False
         """Faults may happen."""
-        self.watched = home.kind == "sqlite"
         self.watch = Watch(self)
+        self.database = Ground(home, self.watch)
+        self.users = Hearsay(manners.lag, self.dice, self.watch.marks)
         self.skews = 2 * max(map(abs, manners.skews))
         self.processes: list[Process] = []
         self.graves: list[asyncio.Task[Any]] = []
@@ -211,20 +67,12 @@ class Stage:
         self.stirred = asyncio.Event()
         self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._digest = hashlib.blake2b(digest_size=16)
-        self._memory: dict[object, Any] = {}
-        self._driver: Any = None
-        self._known_at = 0
         self.numbers: dict[str, int] = {}
         """Each user's number."""
         self.attached: dict[str, float] = {}
         """When something was attached to a customer."""
         self.moves: dict[str, set[str]] = {}
         """The customers that people moved, and all users concerned."""
-        self.history: dict[str, list[tuple[float, Any]]] = {}
-        self.names: dict[str, set[str]] = {}
-        """The customer ids that each user's metadata ever named."""
-        self.url = home.migrated()
-        self._open()
         clerk = settings.clerk
         environ = {
             "CLERK_SECRET_KEY": clerk.secret_key,
@@ -232,6 +80,7 @@ class Stage:
             "STRIPE_SECRET_KEY": settings.stripe.secret_key,
             "CLERK_API_URL": "http://clerk.test",
             "STRIPE_API_BASE": "http://stripe.test",
+            "COUNTERFOIL_API_TOKEN": TOKEN,
             **manners.more,
         }
         self.settings = product_settings.load(environ, folder)
@@ -250,56 +99,9 @@ class Stage:
         """Names the whole trace."""
         return self._digest.hexdigest()
 
-    # The database.
-
-    def _open(self) -> None:
-        self.database = InlineDatabase(self.url)
-        self._memory.clear()
-        if self.watched:
-            event.listen(self.database._engine, "connect", self._connected)
-
-    def _connected(self, driver: Any, _record: object) -> None:
-        self._driver = driver
-        register(self.watch, driver)
-
-    def commit(self, process: Process, job: Job[T]) -> T:
-        """Run a job for a process, in a transaction of its own."""
-        if self._finds_nothing(process, job):
-            nothing: T = []  # type: ignore[assignment]
-            return nothing
-        self.watch.writer = process
-        try:
-            return _now(self.database.write(job))
-        finally:
-            self.watch.writer = None
-            if not self.watched or self._changes() != self._known_at:
-                self._memory.clear()
-
-    def _finds_nothing(self, process: Process, job: Job[Any]) -> bool:
-        """A claim where nothing is due: what idle nodes do most of the time."""
-        if getattr(job, "__qualname__", "") != _CLAIM:
-            return False
-        due = self.look(figures.next_due)
-        return due is None or due > process.clock.now()
-
-    def _changes(self) -> int:
-        """How many rows this connection has changed (SQLite)."""
-        return self._driver.total_changes if self._driver is not None else -1
-
     def look(self, job: Job[T]) -> T:
-        """Read; what the idle loops ask again and again is remembered until somebody writes."""
-        if job not in _REMEMBERED:
-            return _now(self.database.read(job))
-        if job not in self._memory:
-            self._memory[job] = _now(self.database.read(job))
-            self._known_at = self._changes()
-        known: T = self._memory[job]
-        return known
-
-    async def backup(self) -> str:
-        """A copy of the database, while it is used: its URL."""
-        await self.database.close()  # it opens again by itself
-        return self.home.copy(self.url)
+        """Read the database, as somebody who is not there."""
+        return self.database.look(job)
 
     async def restore(self, copy: str | None) -> None:
         """Put a backup back, or begin with an empty database; all processes die for it."""
@@ -307,13 +109,7 @@ class Stage:
             self.kill(process, None)
         for coming in list(self.coming):
             coming.cancel()
-        await self.database.close()
-        if copy is None:
-            self.url = self.home.migrated()
-        else:
-            self.url = self.home.copy(copy)
-        self.watch.holders.clear()
-        self._open()
+        await self.database.put_back(copy)
 
     # Processes.
 
@@ -321,27 +117,25 @@ class Stage:
         """Start a process, unless it runs already, and return when it takes deliveries."""
         if any(each.number == number for each in self.processes):
             return
-        skews = self.manners.skews
-        process = Process(self, number, skews[number % len(skews)], elsewhere)
-        self.processes.append(process)
-        self.note(f"{process.name} starts")
+        process = self.begin(Process(self, number, elsewhere))
         task = asyncio.current_task()
         assert task is not None
         process.tasks.add(task)
         while True:
-            outside = Outside(process, process.clock, process.clerk_transport, StripeTransport(process))
             try:
-                process.node = await assemble(self.settings, outside)
+                process.node = await assemble(self.settings, process.outside)
                 break
             except (UpstreamError, DatabaseUnavailable):
                 await asyncio.sleep(5.0)
         process.tasks.discard(task)
-        supervisor = process.node.supervisor
-        if self.manners.nodes > 1:
-            # Several nodes share a database: as on PostgreSQL, nobody knows whose leases are dead ones.
-            supervisor._reclaim = _nothing  # type: ignore[method-assign]
-        supervisor.start()
+        process.node.supervisor.start()
         process.tasks.add(asyncio.create_task(self._mind(process), name=f"{process.name} minder"))
+
+    def begin(self, process: Process) -> Process:
+        """A process is there from now on."""
+        self.processes.append(process)
+        self.note(f"{process.name} starts")
+        return process
 
     async def _mind(self, process: Process) -> None:
         """What a service manager does: a process that ends is started again."""
@@ -375,7 +169,7 @@ class Stage:
         for task in tasks:
             task.cancel()
         self.graves += tasks
-        if back is not None:
+        if back is not None and process.serves:
             coming = self.chore(self._come_back(process.number, back))
             self.coming.add(coming)
             coming.add_done_callback(self.coming.discard)
@@ -399,8 +193,13 @@ class Stage:
         """Something that the stage does beside."""
         task = asyncio.create_task(work)
         self.chores.add(task)
-        task.add_done_callback(self.chores.discard)
+        task.add_done_callback(self._done)
         return task
+
+    def _done(self, chore: asyncio.Task[Any]) -> None:
+        self.chores.discard(chore)
+        if not chore.cancelled() and (error := chore.exception()) is not None:
+            self.watch.say(f"a chore failed: {error!r}")
 
     # Deliveries.
 
@@ -440,18 +239,8 @@ class Stage:
 
     def changed(self, user_id: str) -> None:
         """Somebody changed a user: remember it, for reads that lag, and send what there is to send."""
-        user = self.sandbox.clerk.users.get(user_id)
-        body = user_body(user) if user is not None else None
-        self.history.setdefault(user_id, []).append((self.time(), msgspec.json.encode(body)))
-        if user is not None:
-            for values in (user.public_metadata, user.private_metadata):
-                if isinstance(name := values.get(LINK_BACK), str):
-                    self.names.setdefault(user_id, set()).add(name)
+        self.users.changed(user_id, self.sandbox.clerk.users.get(user_id), self.time())
         self.stirred.set()
-
-    def named(self, user: User, customer_id: str) -> bool:
-        """Whether a user's metadata names this customer, or did."""
-        return customer_id in self.names.get(user.id, set())
 
     def moved_away(self, customer_id: str, subject: str) -> bool:
         """Whether people have taken this customer from the user."""
@@ -459,34 +248,13 @@ class Stage:
         owner = customer.metadata.get("clerkUserId") if customer is not None and not customer.deleted else subject
         return customer_id in self.moves and owner != subject
 
-    def heard(self, upstream: str, request: Request, answer: Any) -> Any:
+    def heard(self, upstream: str, request: Request, answer: Answer | None) -> Answer | None:
         """The answer, or an older one where Clerk's reads lag."""
         if upstream != "clerk" or answer is None:
             return answer
-        parts = request.segments()
         if request.method == "PATCH" and answer.status == 200:
-            self.changed(parts[1])
-        if not (self.manners.lag and self.rough and request.method == "GET" and parts[0] == "users"):
-            return answer
-        then = self.time() - self.dice.uniform(0.0, self.manners.lag)
-        if len(parts) == 1 and answer.status == 200:
-            users = [self._as_of(user["id"], then) for user in answer.json()]
-            return self._late(answer, json_answer(200, [user for user in users if user is not None]))
-        if len(parts) == 2 and parts[1] in self.history and answer.status in {200, 404}:
-            user = self._as_of(parts[1], then)
-            missing = {"errors": [{"message": "not found", "code": "resource_not_found"}]}
-            return self._late(answer, json_answer(404, missing) if user is None else json_answer(200, user))
-        return answer
-
-    def _as_of(self, user_id: str, then: float) -> Any:
-        """A user as it was; ``None``: it was not."""
-        known = [body for at, body in self.history.get(user_id, []) if at <= then]
-        return msgspec.json.decode(known[-1]) if known else None
-
-    def _late(self, now: Any, old: Any) -> Any:
-        if old.status != now.status or (old.status == 200 and old.body != now.body):
-            self.watch.marks["a read lagged"] += 1
-        return old
+            self.changed(request.segments()[1])
+        return self.users.heard(request, answer, self.time()) if self.rough else answer
 
     async def close(self) -> None:
         """Everything ends."""
@@ -495,41 +263,10 @@ class Stage:
         chores = list(self.chores)
         for task in chores:
             task.cancel()
-        await asyncio.gather(*self.graves, *chores, return_exceptions=True)
+        ended = [each for each in (*self.graves, *chores) if each is not asyncio.current_task()]
+        await asyncio.gather(*ended, return_exceptions=True)
         await self.database.close()
-
-
-async def _nothing() -> None:
-    return None
 
 
 def _name(task: asyncio.Task[Any]) -> str:
     return task.get_name()
-
-
-def _now(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that waits for nothing."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    raise AssertionError("an inline database waits for nothing")
-
-
-_CLAIM = f"{worker.Worker._claim.__qualname__}.<locals>.job"
-_REMEMBERED: frozenset[Callable[..., Any]] = frozenset({figures.next_due, environment.load})
-
-
-@contextmanager
-def pace() -> Iterator[Callable[[bool], None]]:
-    """Let quiet hours cost little: what polls, polls seldom. Nothing but the work of waiting depends on it."""
-    usual = worker._POLL, sweep._TICK, sweep.SWEEP_EVERY
-
-    def set_to(poll: float, tick: float, every: int) -> None:
-        worker._POLL, sweep._TICK, sweep.SWEEP_EVERY = poll, tick, every
-
-    try:
-        yield lambda quiet: set_to(1800.0, 1800.0, 6 * 3_600_000) if quiet else set_to(*usual)
-    finally:
-        set_to(*usual)

@@ -16,8 +16,9 @@ from tests.databases import SqliteHome
 from tests.harness import HOUR, MINUTE
 from tests.simulation.actors import Cast
 from tests.simulation.end import faults_of
+from tests.simulation.pace import pace, shared
 from tests.simulation.play import quiet, template, temporary
-from tests.simulation.stage import Manners, Stage, pace
+from tests.simulation.stage import Manners, Stage
 
 SETTLING = 26 * HOUR
 
@@ -75,7 +76,7 @@ STORIES: dict[str, tuple[bool, Story, int]] = {
 def tell(story: str, crash_at: int, *, nodes: int = 1, away: float = 1.0) -> Told:
     """Play a story; the process dies at point ``crash_at`` (0: it does not), and comes back."""
     random.seed(0)
-    with quiet(), temporary() as folder, pace() as set_pace:
+    with quiet(), temporary() as folder, pace() as set_pace, shared(nodes > 1):
         home = SqliteHome(folder, template())
 
         async def play() -> Told:

@@ -15,13 +15,16 @@ from sqlalchemy import Connection, text
 from counterfoil.core.link import Deletion
 from counterfoil.core.policy import HOUR, OLD_READ_WINS
 from counterfoil.sandbox.messages import Request
+from counterfoil.sandbox.stripe_objects import ENDED
 from counterfoil.store import links
 from counterfoil.store.rows import WORKER_COLUMNS
 
 if TYPE_CHECKING:
-    from tests.simulation.stage import Process, Stage
+    from tests.simulation.process import Process
+    from tests.simulation.stage import Stage
 
 OWNER, MARK = "clerkUserId", "counterfoil"
+ARCHIVED, ARCHIVED_OF = "counterfoilArchived", "counterfoilArchivedOf"
 LINK_BACK = "stripeCustomerId"
 MEMORY = 4.5 * HOUR / 1000
 """Seconds that a decision may be old when it takes effect: the longest stall that is promised for."""
@@ -60,6 +63,8 @@ class Watch:
     """Whose each customer was, since when; ``None``: nobody's, or gone."""
     written: dict[str, set[str]] = field(default_factory=dict)
     """The customer ids that we wrote to each user's metadata."""
+    approved: set[tuple[str, str]] = field(default_factory=set)
+    """Users, and what their metadata held that a plan has said to write over."""
     holders: dict[str, "Process"] = field(default_factory=dict)
     writer: "Process | None" = None
     """Whose transaction runs now."""
@@ -141,14 +146,15 @@ class Watch:
         new, old = body["public_metadata"][LINK_BACK], user.public_metadata.get(LINK_BACK)
         ours = self.written.setdefault(user.id, set())
         # What it named may have been adopted, and have died in our hands.
-        adopted = isinstance(old, str) and user.id in self._ever(old)
-        if old is not None and old != new and old not in ours and not adopted:
+        adopted = isinstance(old, str) and user.id in self.ever(old)
+        approved = (user.id, old) in self.approved
+        if old is not None and old != new and old not in ours and not adopted and not approved:
             self.say(f"{user.id}: a link-back that we did not write was overwritten")
         ours.add(new)
 
     def _create(self, process: "Process", request: Request) -> None:
         key = request.headers.get("idempotency-key", "")
-        if key not in self.keys and self.stage.watched:
+        if key not in self.keys and self.stage.database.watched:
             self.say(f"a create was sent under a key that was never committed: {key}")
         if not process.scanned:
             self.say(f"{process.name} sent a create before its first scan had ended")
@@ -171,32 +177,56 @@ class Watch:
         owners = self._was(customer_id) - {None}
         if owners & clerk.gone.keys():
             return
-        surplus = any(
-            other.id != customer_id and other.metadata.get(OWNER) in owners for other in stripe.live_customers()
-        )
+        surplus = self._others(customer_id, owners)
         if not surplus:
             whose = ", ".join(sorted(map(str, owners)))
             self.say(f"the only customer of a living user was removed: {customer_id} of {whose}")
         elif self.stage.attached.get(customer_id, self.stage.time()) < self.stage.time() - MEMORY:
             self.say(f"a surplus customer with something attached was removed: {customer_id}")
 
+    def _others(self, customer_id: str, owners: set[str | None]) -> bool:
+        """Whether one of these users has another customer."""
+        return any(
+            other.id != customer_id and other.metadata.get(OWNER) in owners and ARCHIVED not in other.metadata
+            for other in self.stage.sandbox.stripe.live_customers()
+        )
+
+    def _retire(self, customer_id: str, form: dict[str, str]) -> None:
+        """A plan has a customer archived for good: a surplus one, or one whose user is gone."""
+        subject = form[f"metadata[{ARCHIVED_OF}]"]
+        stripe = self.stage.sandbox.stripe
+        owners = self._was(customer_id)
+        if subject not in owners:
+            self.say(f"{customer_id} was archived as {subject}'s, and is not")
+        if subject in self.stage.sandbox.clerk.users and not self._others(customer_id, {subject}):
+            self.say(f"the only customer of a living user was archived: {customer_id} of {subject}")
+        old = self.stage.time() - MEMORY
+        if any(each.status not in ENDED and each.created < old for each in stripe.subscriptions_of(customer_id)):
+            self.say(f"a customer with a live subscription was archived: {customer_id} of {subject}")
+        if set(form) != {f"metadata[{name}]" for name in (OWNER, ARCHIVED, ARCHIVED_OF)}:
+            self.say(f"{customer_id}: more than the archive's marks was written: {sorted(form)}")
+
     def _update(self, customer_id: str, form: dict[str, str]) -> None:
+        if f"metadata[{ARCHIVED_OF}]" in form:
+            self._retire(customer_id, form)
+            return
         owners = self._was(customer_id)
         claimed = form.get(f"metadata[{OWNER}]")
         if claimed is not None:
             user = self.stage.sandbox.clerk.users.get(claimed)
             if not owners & {None, claimed}:
                 self.say(f"{claimed} took {customer_id}, which is somebody else's")
-            if user is not None and not self.stage.named(user, customer_id):
+            if user is not None and not self.stage.users.named(claimed, customer_id):
                 self.say(f"{claimed} took {customer_id}, which Clerk's metadata does not name")
-        numbers = {str(self.stage.numbers.get(owner or "")) for owner in self._ever(customer_id)}
+        numbers = {str(self.stage.numbers.get(owner or "")) for owner in self.ever(customer_id)}
         for name in ("email", "name"):
             if name in form and person_of(form[name]) not in numbers:
                 self.say(f"{customer_id}: {name} of another person was written")
         if extra := set(form) - {"email", "name", f"metadata[{OWNER}]"}:
             self.say(f"{customer_id}: fields that are not ours were written: {sorted(extra)}")
 
-    def _ever(self, customer_id: str) -> set[str | None]:
+    def ever(self, customer_id: str) -> set[str | None]:
+        """All whose this customer ever was."""
         return {owner for _, owner in self.owners.get(customer_id, [])}
 
     def effect(self, process: "Process", upstream: str, request: Request) -> None:
@@ -216,7 +246,7 @@ class Watch:
         elif log.operation == "customers.delete":
             self.owned(log.subject, None)
         elif (claimed := _form(request).get(f"metadata[{OWNER}]")) is not None:
-            self.owned(log.subject, claimed)
+            self.owned(log.subject, claimed or None)
 
     def _alone(self, subject: str, new: Made) -> None:
         """No second create while the first may still take effect, or has."""
@@ -226,7 +256,8 @@ class Watch:
                 continue
             customer = self.stage.sandbox.stripe.customers.get(other.customer_id)
             coming = customer is None and other.effect_at > now
-            if coming or (customer is not None and not customer.deleted):
+            there = customer is not None and not customer.deleted and ARCHIVED not in customer.metadata
+            if coming or there:
                 self.say(f"{subject}: a second customer was made: {other} and then {new}")
 
     def owned(self, customer_id: str, owner: str | None) -> None:

@@ -61,7 +61,9 @@ class Checks:
         for customer_id in filter(None, [held, finding.named if finding.repair is Repair.CREATE else None]):
             if not (await self._look(customer_id)).gone:
                 return _no(f"{customer_id} is there, and does not name the user: for a person")
-        anew = held is not None or finding.kind is Kind.UNCLAIMED
+        # The link may hold a customer that is gone: written anew, it is missed.
+        named_is_gone = finding.kind is Kind.FOREIGN and finding.repair is Repair.CREATE
+        anew = held is not None or named_is_gone or finding.kind is Kind.UNCLAIMED
         checked = Checked(applied=Fields() if anew else finding.fields, replaces=finding.named)
         checked.email = user.fields.email if user is not None else None
         if finding.customer_id is not None and finding.kind is not Kind.ORPHAN:

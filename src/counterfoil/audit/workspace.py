@@ -287,7 +287,9 @@ class Workspace(Found):
         user = _user(body)
         mapped: str | None = None
         candidates: tuple[Candidate, ...] = ()
+        held: SeenCustomer | None = None
         if not customers:
+            held = self._customer(link.customer_id) if link is not None else None
             told = self._db.execute(
                 "SELECT customer_id FROM mapping WHERE subject_id = ?", (subject_id,)
             ).fetchone()
@@ -303,7 +305,12 @@ class Workspace(Found):
             elsewhere=() if customers else self._elsewhere(user),
             mapped=mapped,
             link=link,
+            held=held,
         )
+
+    def _customer(self, customer_id: str | None) -> SeenCustomer | None:
+        row = self._db.execute("SELECT body FROM customers WHERE customer_id = ?", (customer_id,)).fetchone()
+        return _customer(row[0]) if row is not None else None
 
     def _candidates(self, user: UserBody, named: str | None, mapped: str | None) -> tuple[Candidate, ...]:
         """Customers that nobody claims, and that something ties to this user."""

@@ -67,6 +67,11 @@ def _missing(state: State, user: UserBody, policy: Policy) -> list[Finding]:
         return [Finding(kind=Kind.MISSING, subject_id=state.subject_id, why=why)]
     held = state.link.customer_id if state.link is not None else None
     evidence = {"database": held} if held is not None else {}
+    if state.held is not None:
+        # People have moved it: to make another would hide what they meant.
+        whose = "nobody" if state.held.owner is None else "another user"
+        why = f"{why}; the database holds {held}, which is there and names {whose}"
+        return [Finding(kind=Kind.MISSING, subject_id=state.subject_id, why=why, evidence=evidence)]
     return [Finding(kind=Kind.MISSING, subject_id=state.subject_id, repair=repair, why=why, evidence=evidence)]
 
 

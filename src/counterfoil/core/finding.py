@@ -81,6 +81,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     mapped: str | None = None
     """The customer that the mapping file gives the user; "": none, on purpose."""
     link: Link | None = None
+    held: SeenCustomer | None = None
+    """The link's customer, where it is on Stripe's list and none there names the subject."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -32,7 +32,7 @@ def plan_orders(turn: Turn, policy: Policy, now: int) -> Step | None:
 
 def _plan_adoption(turn: Turn, sighting: Sighting, policy: Policy) -> Step:
     link, customer_id = turn.link, sighting.customer_id
-    if link.deletion is not Deletion.NONE or link.customer_id == customer_id:
+    if link.deletion is not Deletion.NONE:
         return DropSighting(customer_id)
     if link.fields is None:
         return ReadUser()
@@ -41,10 +41,11 @@ def _plan_adoption(turn: Turn, sighting: Sighting, policy: Policy) -> Step:
         return InspectCustomer(customer_id)
     if seen.gone or seen.livemode != policy.livemode or seen.owner not in {None, link.subject_id}:
         return DropSighting(customer_id)
+    held = link.customer_id == customer_id
     if seen.owner == link.subject_id:
-        return AdoptCustomer(customer_id, archived=seen.archived)
-    # Nobody's yet: not in place of one that the link holds.
-    return ReserveCustomer(customer_id) if link.customer_id is None else DropSighting(customer_id)
+        return DropSighting(customer_id) if held else AdoptCustomer(customer_id, archived=seen.archived)
+    # Nobody's yet, or no more: not in place of another that the link holds.
+    return ReserveCustomer(customer_id) if held or link.customer_id is None else DropSighting(customer_id)
 
 
 def _plan_retirement(turn: Turn, sighting: Sighting, policy: Policy, now: int) -> Step:

@@ -37,13 +37,13 @@ def standing(link: Link | None, policy: Policy, now: int) -> Standing:
     """How a link stands.
 
     A link that was parked with its customer in hand still answers with it, for that customer is the user's;
-    but not one that now carries another user's id.
+    but not one that now carries another user's id. Nor one that is only reserved: somebody else may have it yet.
     """
     if link is None:
         return UNKNOWN
     if link.deletion is not Deletion.NONE:
         return Standing(State.DELETED)
-    if link.customer_id is not None and link.parked is not ParkReason.REASSIGNED:
+    if link.customer_id is not None and not link.claiming and link.parked is not ParkReason.REASSIGNED:
         return Standing(State.LINKED, link.customer_id)
     if link.dirty_at is not None:
         return PENDING
