@@ -186,6 +186,8 @@ class Supervisor:
             pruned = 0
             try:
                 pruned = await self._context.database.write(partial(journal.prune, before=before))
+                if not pruned:
+                    await self._context.database.tidy()
             except DatabaseUnavailable as error:
                 _log.warning("journal.prune_failed", error=str(error))
             await asyncio.sleep(0.1 if pruned else _PRUNE_EVERY)
