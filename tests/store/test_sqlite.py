@@ -111,6 +111,23 @@ async def test_a_database_that_comes_back_is_used_again(tmp_path: Path) -> None:
     await database.close()
 
 
+async def test_a_connection_that_breaks_beyond_a_rollback_is_replaced(url: str) -> None:
+    database = SqliteDatabase(url)
+    await database.write(make_table)
+
+    def breaks(connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.close()
+        connection.execute(text("SELECT 1"))
+
+    with pytest.raises(DatabaseUnavailable):
+        await asyncio.wait_for(database.write(breaks), 10)
+    assert await asyncio.wait_for(database.write(add(1)), 10) == 1
+    assert on_disk(url) == [1]
+    await database.close()
+
+
 async def test_what_was_erased_is_in_no_file_once_it_was_tidied_up(url: str, tmp_path: Path) -> None:
     def found() -> set[str]:
         return {path.name for path in tmp_path.iterdir() if b"canary@" in path.read_bytes()}

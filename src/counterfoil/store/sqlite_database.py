@@ -73,11 +73,16 @@ class SqliteDatabase:
         self._committer.shutdown()
 
     def _roll_back(self) -> None:
-        if self._connection is not None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
             # The driver's own: for SQLAlchemy a transaction is over even where its commit has failed.
-            self._connection.connection.rollback()
-            self._connection.close()
-            self._connection = None
+            connection.connection.rollback()
+        except Exception as error:
+            # It cannot even be rolled back: a new one is made, and whoever waits is still told.
+            connection.invalidate(error)
+        connection.close()
 
     async def _write(self) -> None:
         while self._waiting:
