@@ -330,7 +330,8 @@ async def world(folder: Path, home: Home, settings: SandboxSettings | None = Non
         await made.database.close()
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def new_loop() -> asyncio.AbstractEventLoop:
+    """A loop on virtual time."""
     # Nothing here waits for threads or sockets, so time may move on as soon as nothing is ready.
     return looptime.new_event_loop(noop_cycles=1)
 
@@ -353,7 +354,7 @@ def scenario_in(settings: SandboxSettings | None) -> Callable[[Test], Callable[.
 
         def run(tmp_path: Path, home: Home, **given: Any) -> None:
             random.seed(0)  # jitter: the same play each time
-            with asyncio.Runner(loop_factory=_new_loop) as runner:
+            with asyncio.Runner(loop_factory=new_loop) as runner:
                 runner.run(play(tmp_path, home, given))
 
         # pytest reads the parameters from the signature.

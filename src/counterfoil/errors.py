@@ -12,6 +12,7 @@ CounterfoilError
 ├── Crowded                 too many requests wait for a customer already: 503
 ├── DatabaseBusy            another process owns the database
 ├── DatabaseUnavailable     the database cannot be read or written now
+├── DatabaseDamaged         the database's file is not whole
 ├── DatabaseOutdated        the schema is not the one this release needs
 ├── EnsureFailed            for apps: there is no customer id to be had (see `counterfoil.client`)
 │   ├── UserUnknown         Clerk has no such user
@@ -82,6 +83,10 @@ class DatabaseUnavailable(CounterfoilError):
 
     Nothing of the work was kept; or, where the connection was lost while it was being committed, nobody knows.
     """
+
+
+class DatabaseDamaged(CounterfoilError):
+    """The database's file is not whole: a backup is to be restored."""
 
 
 class DatabaseOutdated(CounterfoilError):

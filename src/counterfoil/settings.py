@@ -301,8 +301,14 @@ def _alone(field: str, environ: Mapping[str, str] | None, folder: Path | None) -
 def _merged(environ: Mapping[str, str] | None, folder: Path | None) -> dict[str, Any]:
     environ = os.environ if environ is None else environ
     folder = folder or Path()
-    dotenv = {name: value for name, value in dotenv_values(folder / DOTENV).items() if value is not None}
-    return {**_from_toml(folder / TOML), **_known(dotenv), **_known(environ)}
+    return {**_from_toml(folder / TOML), **_known(_from_dotenv(folder / DOTENV)), **_known(environ)}
+
+
+def _from_dotenv(path: Path) -> dict[str, str]:
+    try:
+        return {name: value for name, value in dotenv_values(path).items() if value is not None}
+    except (OSError, UnicodeDecodeError):
+        raise ConfigurationError(f"{path.name} is not a file of settings that can be read") from None
 
 
 def _known(environ: Mapping[str, str]) -> dict[str, str]:
@@ -327,7 +333,7 @@ def _known(environ: Mapping[str, str]) -> dict[str, str]:
 def _read(name: str, path: Path) -> str:
     try:
         return path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # no UTF-8, or no path
         raise ConfigurationError(f"{name}_FILE: the file cannot be read ({type(error).__name__})") from None
 
 
@@ -337,7 +343,7 @@ def _from_toml(path: Path) -> dict[str, Any]:
         return {}
     try:
         values = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+    except (OSError, ValueError, RecursionError):  # no UTF-8, no TOML, a number too long, nested too deeply
         raise ConfigurationError(f"{path.name} is not a TOML file that can be read") from None
     fields = names()
     for name in values:

@@ -36,6 +36,7 @@ from counterfoil.store import environment, figures
 from counterfoil.store.database import Database
 from counterfoil.store.move import refuse_moved
 from counterfoil.store.opening import open_database
+from counterfoil.store.soundness import refuse_damaged
 from counterfoil.store.upgrade import upgrade
 from counterfoil.upstream.gate import Gate, Observer
 from counterfoil.web import app
@@ -301,6 +302,7 @@ async def real_world(settings: Settings) -> AsyncIterator[Outside]:
     database = open_database(settings.database_url, settings.database_schema)
     transport = AiohttpTransport()
     try:
+        await database.read(refuse_damaged)
         await database.write(upgrade)
         refuse_moved(await database.read(environment.load))
         yield Outside(database, SystemClock(), transport)

@@ -157,9 +157,10 @@ async def test_users_are_listed_page_by_page_without_gap_or_double(world: World)
     clerk = clients(world).clerk
     found: list[str] = []
     query: dict[str, Any] = {"limit": 5, "order_by": "+created_at"}
-    while page := await clerk.users(LIVE, **query):
-        found += [user.subject_id for user in page]
-        query["starting_after"] = found[-1]
+    while (page := await clerk.users(LIVE, **query)).last is not None:
+        found += [user.subject_id for user in page.users]
+        assert page.more == (len(page.users) == 5)
+        query["starting_after"] = page.last
     assert found == made
     assert await clerk.count(LIVE) == 23
 
@@ -181,7 +182,28 @@ async def test_users_that_cannot_be_read_are_left_out_of_a_page(world: World) ->
         user("user_h", something={"new": [1]}),
     ]
     clerk = answering(world, 200, msgspec.json.encode(page)).clerk
-    assert [each.subject_id for each in await clerk.users(LIVE)] == ["user_a", "user_h"]
+    listed = await clerk.users(LIVE, limit=len(page))
+    assert [each.subject_id for each in listed.users] == ["user_a", "user_h"]
+    assert (listed.more, listed.last) == (True, "user_h"), "a page is as long as it was listed, read or not"
+
+
+DEEP = b"[" * 4_000 + b"]" * 4_000  # what fits into 8 KB of metadata
+
+
+@scenario
+async def test_metadata_nested_too_deeply_hides_nobody_else(world: World) -> None:
+    def user(identifier: str, value: bytes = b'"}] \\"[{"') -> bytes:
+        given = b'{"id": "%s", "created_at": 1, "updated_at": 2, "unsafe_metadata": {"a": %s}}'
+        return given % (identifier.encode(), value)
+
+    page = (
+        b" [" + b" ,\n".join([user("user_a"), user("user_b", DEEP), user("user_c"), user("user_d", DEEP)]) + b"]"
+    )
+    listed = await answering(world, 200, page).clerk.users(LIVE)
+    assert [each.subject_id for each in listed.users] == ["user_a", "user_c"]
+    assert (listed.more, listed.last) == (False, "user_d")
+    with pytest.raises(Rejected):
+        await answering(world, 200, user("user_b", DEEP)).clerk.user("user_b", LIVE)
 
 
 @scenario

@@ -111,6 +111,55 @@ async def test_a_database_that_comes_back_is_used_again(tmp_path: Path) -> None:
     await database.close()
 
 
+async def test_a_connection_that_breaks_beyond_a_rollback_is_replaced(url: str) -> None:
+    database = SqliteDatabase(url)
+    await database.write(make_table)
+
+    def breaks(connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.close()
+        connection.execute(text("SELECT 1"))
+
+    with pytest.raises(DatabaseUnavailable):
+        await asyncio.wait_for(database.write(breaks), 10)
+    assert await asyncio.wait_for(database.write(add(1)), 10) == 1
+    assert on_disk(url) == [1]
+    await database.close()
+
+
+async def test_what_was_erased_is_in_no_file_once_it_was_tidied_up(url: str, tmp_path: Path) -> None:
+    def found() -> set[str]:
+        return {path.name for path in tmp_path.iterdir() if b"canary@" in path.read_bytes()}
+
+    database = SqliteDatabase(url)
+    await database.write(lambda connection: connection.execute(text("CREATE TABLE p (id INTEGER, email TEXT)")))
+    for number in range(300):
+        email = f"canary@{number}.example.com"
+        await database.write(
+            lambda connection, email=email: connection.execute(  # type: ignore[misc]
+                text("INSERT INTO p VALUES (:id, :email)"), {"id": len(email), "email": email}
+            )
+        )
+    await database.tidy()
+    assert found() == {"counterfoil.db"}
+    await database.write(lambda connection: connection.execute(text("UPDATE p SET email = NULL WHERE id % 2 = 0")))
+    await database.write(lambda connection: connection.execute(text("DELETE FROM p WHERE id % 2 = 1")))
+    await database.tidy()
+    assert found() == set()
+    assert await database.read(lambda connection: connection.execute(text("SELECT COUNT(*) FROM p")).scalar()) > 0
+    await database.close()
+
+
+async def test_tidying_up_beside_a_writer_breaks_nothing(url: str) -> None:
+    database = SqliteDatabase(url)
+    await database.write(make_table)
+    writing = [asyncio.create_task(database.write(add(number))) for number in range(200)]
+    await asyncio.gather(database.tidy(), database.tidy(), *writing)
+    assert on_disk(url) == list(range(200))
+    await database.close()
+
+
 def test_commits_are_synced_to_a_write_ahead_log(url: str) -> None:
     engine = connect(url)
     with engine.begin() as connection:

@@ -14,7 +14,9 @@ from typing import Self
 import msgspec
 
 from counterfoil.core.finding import Finding
-from counterfoil.errors import ConfigurationError
+from counterfoil.core.reading import NOT_JSON, holds_nul
+from counterfoil.core.subject import user_id
+from counterfoil.errors import BadSubject, ConfigurationError
 
 FORMAT = 1
 
@@ -71,7 +73,7 @@ def read(path: Path) -> tuple[About, Iterator[Finding]]:
     try:
         with path.open("rb") as file:
             head = _about.decode(file.readline())["counterfoil_plan"]
-    except (OSError, msgspec.DecodeError, KeyError) as error:
+    except (OSError, *NOT_JSON, KeyError) as error:
         raise ConfigurationError(f"{path} is not a plan of counterfoil audit ({type(error).__name__})") from None
     if head.format != FORMAT:
         raise ConfigurationError(f"{path} is of format {head.format}, this release reads {FORMAT}: audit again")
@@ -84,11 +86,21 @@ def _findings(path: Path) -> Iterator[Finding]:
         for number, line in enumerate(file, 2):
             if line.strip():
                 try:
-                    yield _finding.decode(line)
-                except msgspec.DecodeError:
+                    yield _checked(line)
+                except (*NOT_JSON, BadSubject):
                     raise ConfigurationError(
                         f"{path}: line {number} is not a finding; nothing after it was done"
                     ) from None
+
+
+def _checked(line: bytes) -> Finding:
+    """A line; its subject is one of Clerk's, and its texts can be stored."""
+    if holds_nul(line):
+        raise msgspec.ValidationError("a text holds a NUL character")
+    finding = _finding.decode(line)
+    if finding.subject_id is not None:
+        user_id(finding.subject_id)
+    return finding
 
 
 def digest(path: Path) -> str:
@@ -109,7 +121,7 @@ class Notes:
             for line in self._path.read_bytes().splitlines():
                 try:
                     note = _note.decode(line)
-                except msgspec.DecodeError:
+                except NOT_JSON:
                     continue  # the process was killed in the middle of it
                 self._kept[note.key] = note
         self._file = os.fdopen(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")

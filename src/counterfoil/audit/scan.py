@@ -13,8 +13,7 @@ from counterfoil.audit.workspace import Range, Workspace
 from counterfoil.billing.listing import CustomerLister, ListedPage
 from counterfoil.billing.stripe import PAGE as CUSTOMERS
 from counterfoil.clerk.api import PAGE as USERS
-from counterfoil.clerk.api import ClerkApi
-from counterfoil.core.news import UserBody
+from counterfoil.clerk.api import ClerkApi, UserPage
 from counterfoil.errors import NotFound, Rejected
 from counterfoil.upstream.gate import BULK
 
@@ -72,16 +71,15 @@ class Scan:
         cursors = known.get(_USERS_AFTER, "").split()
         while True:
             page = await self._page_after(cursors)
-            # Not by a short page: users that cannot be read are left out of one.
-            ended = {} if page else {_USERS_READ: "1"}
-            cursors = [each.subject_id for each in page[-_CURSORS:]]
-            self._space.keep_users(page, {_USERS_AFTER: " ".join(cursors), **ended})
-            self._users.done += len(page)
+            ended = {} if page.last is not None else {_USERS_READ: "1"}
+            cursors = [each.subject_id for each in page.users[-_CURSORS:]] or [page.last or ""]
+            self._space.keep_users(page.users, {_USERS_AFTER: " ".join(cursors), **ended})
+            self._users.done += len(page.users)
             if ended:
                 self._users.ended = True
                 return
 
-    async def _page_after(self, cursors: Sequence[str]) -> list[UserBody]:
+    async def _page_after(self, cursors: Sequence[str]) -> UserPage:
         """The page after the last of these users who is still there."""
         for cursor in reversed(cursors):
             try:
@@ -177,10 +175,10 @@ class Scan:
             page = await insistently(
                 lambda offset=offset: self._clerk.users(BULK, limit=USERS, offset=offset, order_by="-updated_at")  # type: ignore[misc]
             )
-            late = [each for each in page if each.version >= since]
+            late = [each for each in page.users if each.version >= since]
             self._space.keep_users(late, {})
             self._late.done += len(late)
-            if not page or len(late) < len(page):
+            if not page.more or len(late) < len(page.users):
                 break
             offset += USERS - _PAGE_OVERLAP
         after: str | None = None

@@ -4,13 +4,13 @@ import asyncio
 from typing import Annotated
 
 import typer
-from sqlalchemy import Connection, text
 
 from counterfoil.cli.output import JsonOption, explained, print_json, screen
 from counterfoil.errors import DatabaseOutdated
 from counterfoil.settings import database_schema, database_url
 from counterfoil.store.database import InlineDatabase
 from counterfoil.store.ownership import Ownership, sqlite_path
+from counterfoil.store.soundness import SOUND, damaged, soundness
 from counterfoil.store.upgrade import upgrade as run_migrations
 from counterfoil.store.upgrade import versions
 
@@ -50,10 +50,8 @@ def check(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
             screen.print(f"schema {now or 'none'} (this release needs {needed}){file}")
         if now != needed:
             raise DatabaseOutdated("the schema is not this release's: run `counterfoil db upgrade`")
-        if sound != "ok":
-            raise DatabaseOutdated(
-                "the file is damaged: restore a backup; a restored database catches up by itself"
-            )
+        if sound != SOUND:
+            raise damaged()
 
 
 async def _upgrade(url: str) -> tuple[str | None, str]:
@@ -70,12 +68,6 @@ async def _check(url: str) -> tuple[str | None, str, str]:
     database = InlineDatabase(url, database_schema())
     try:
         now, needed = await database.read(versions)
-        return now, needed, await database.read(_soundness)
+        return now, needed, await database.read(soundness)
     finally:
         await database.close()
-
-
-def _soundness(connection: Connection) -> str:
-    if connection.dialect.name != "sqlite":
-        return "ok"
-    return str(connection.execute(text("PRAGMA quick_check(1)")).scalar())

@@ -16,6 +16,7 @@ from counterfoil.errors import (
     ConfigurationError,
     CounterfoilError,
     DatabaseBusy,
+    DatabaseDamaged,
     DatabaseOutdated,
     DatabaseUnavailable,
     NotYet,
@@ -71,7 +72,7 @@ def _code(error: CounterfoilError) -> int:
             return Exit.ENVIRONMENT
         case ConfigurationError():
             return Exit.SETTINGS
-        case DatabaseBusy() | DatabaseOutdated() | DatabaseUnavailable():
+        case DatabaseBusy() | DatabaseDamaged() | DatabaseOutdated() | DatabaseUnavailable():
             return Exit.DATABASE
         case UpstreamError():
             return Exit.UPSTREAM

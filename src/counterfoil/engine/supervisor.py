@@ -16,6 +16,7 @@ from counterfoil.engine.context import CALL_TIME, Context
 from counterfoil.engine.deletions import are_held, release_deletions, rule
 from counterfoil.engine.ensure import Ensurer
 from counterfoil.engine.intake import Intake, Taken
+from counterfoil.engine.patience import patiently
 from counterfoil.engine.sweep import Sweeper
 from counterfoil.engine.worker import Worker
 from counterfoil.errors import DatabaseUnavailable
@@ -132,9 +133,9 @@ class Supervisor:
     async def _work(self, *, seeks: bool) -> None:
         await self._verify()
         await self._context.catch_up.first()
-        await self._reclaim()
+        await patiently(self._reclaim, "start.delayed")
         if seeks and not self._context.rules.observe:
-            await self._unobserve()
+            await patiently(self._unobserve, "start.delayed")
         async with asyncio.TaskGroup() as group:
             group.create_task(self.worker.run())
             if seeks:
@@ -186,6 +187,8 @@ class Supervisor:
             pruned = 0
             try:
                 pruned = await self._context.database.write(partial(journal.prune, before=before))
+                if not pruned:
+                    await self._context.database.tidy()
             except DatabaseUnavailable as error:
                 _log.warning("journal.prune_failed", error=str(error))
             await asyncio.sleep(0.1 if pruned else _PRUNE_EVERY)

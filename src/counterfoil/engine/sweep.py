@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 from sqlalchemy import Connection
 
-from counterfoil.clerk.api import PAGE
-from counterfoil.core.news import News, Unconfirmed, UserBody, UserRead
+from counterfoil.clerk.api import PAGE, UserPage
+from counterfoil.core.news import News, Unconfirmed, UserRead
 from counterfoil.core.policy import HOUR, MINUTE
 from counterfoil.engine.context import Context
 from counterfoil.errors import DatabaseUnavailable, Rejected, UpstreamError
@@ -74,8 +74,8 @@ class Sweeper:
         offset = 0
         while True:
             page = await self._context.clerk.users(BULK, limit=PAGE, offset=offset, order_by="-updated_at")
-            await self._tell("sweep", [UserRead(body=body) for body in page if body.version >= target])
-            if len(page) < PAGE or page[-1].version < target:
+            await self._tell("sweep", [UserRead(body=body) for body in page.users if body.version >= target])
+            if not page.more or (page.users and page.users[-1].version < target):
                 break
             offset += PAGE - _PAGE_OVERLAP
         await self._remember({_SWEPT_TO: str(began)})
@@ -89,18 +89,18 @@ class Sweeper:
             await self._remember({_WALK: str(number), _WALK_BEGAN: str(began), WALK_AFTER: ""})
         while True:
             page = await self._page(after or None)
-            if page:
+            if page.last is not None:
                 await self._met(page, number)
-            if len(page) < PAGE:
+            if not page.more or page.last is None:
                 break
-            after = page[-1].subject_id
+            after = page.last
         await self._confirm_the_rest(number, began)
         await self._context.catch_up.again()
         ended = str(self._context.clock.now())
         await self._remember({WALK_AFTER: None, WALK_ENDED: ended})
         _log.info("walk.done", number=number)
 
-    async def _page(self, after: str | None) -> Sequence[UserBody]:
+    async def _page(self, after: str | None) -> UserPage:
         clerk = self._context.clerk
         if after is not None:
             try:
@@ -110,13 +110,13 @@ class Sweeper:
                 _log.info("walk.begins_again")
         return await clerk.users(BULK, limit=PAGE, order_by="-created_at")
 
-    async def _met(self, page: Sequence[UserBody], number: int) -> None:
-        ids = [body.subject_id for body in page]
+    async def _met(self, page: UserPage, number: int) -> None:
+        ids = [body.subject_id for body in page.users]
         await self._tell(
             "walk",
-            [UserRead(body=body) for body in page],
+            [UserRead(body=body) for body in page.users],
             lambda connection: figures.mark_walked(connection, ids, number),
-            {WALK_AFTER: ids[-1]},
+            {WALK_AFTER: page.last},
         )
 
     async def _confirm_the_rest(self, number: int, began: int) -> None:

@@ -38,6 +38,13 @@ class Database(Protocol):
     async def read(self, job: Job[T]) -> T:
         """Run ``job`` on a snapshot; it sees all that was committed before the call."""
 
+    async def tidy(self) -> None:
+        """Leave nothing of what was erased in the database's files, as far as that is in our hands.
+
+        Raises:
+            DatabaseUnavailable: it could not be done now.
+        """
+
     async def close(self) -> None:
         """Finish what was handed in, then let the database go."""
 
@@ -54,6 +61,9 @@ class InlineDatabase:
 
     async def read(self, job: Job[T]) -> T:
         return transact(self._reader, job)
+
+    async def tidy(self) -> None:
+        """Closing does it."""
 
     async def close(self) -> None:
         self._engine.dispose()
@@ -95,6 +105,9 @@ class PostgresqlDatabase:
 
     async def read(self, job: Job[T]) -> T:
         return await self._reader.run(job)
+
+    async def tidy(self) -> None:
+        """The server vacuums by itself."""
 
     async def close(self) -> None:
         for lane in (self._urgent, self._writer, self._reader):

@@ -117,7 +117,14 @@ def connect(url: str, schema: str = SCHEMA, connections: int = 1, patience: floa
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     # We begin transactions ourselves: the driver's own begin comes too late for BEGIN IMMEDIATE.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "journal_size_limit=67108864"):
+    # secure_delete: what is erased of a deleted user is overwritten, not only given free.
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "journal_size_limit=67108864",
+        "secure_delete=ON",
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 

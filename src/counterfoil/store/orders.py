@@ -7,6 +7,8 @@ from sqlalchemy import Connection, text
 
 from counterfoil.core.link import Fields, Link, Order, Ruling
 from counterfoil.core.news import Asked, CustomerSeen, News, Ruled, Unconfirmed, UserBody, UserRead
+from counterfoil.core.reading import holds_nul
+from counterfoil.core.subject import user_id
 from counterfoil.store import journal, links, sightings
 from counterfoil.store.journal import Entry
 from counterfoil.store.rows import fields_json
@@ -106,8 +108,32 @@ def standings(connection: Connection, subject_ids: Sequence[str]) -> Mapping[str
 
 
 def decode(data: bytes) -> list[Errand]:
-    """Errands from JSON; raises `msgspec.DecodeError`."""
-    return _decoder.decode(data)
+    """Errands from JSON.
+
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: see `NOT_JSON`; or what cannot be stored.
+        BadSubject: a subject is none of Clerk's.
+    """
+    if holds_nul(data):
+        raise msgspec.ValidationError("a text holds a NUL character")
+    errands = _decoder.decode(data)
+    for errand in errands:
+        _check(errand)
+    return errands
+
+
+def _check(errand: Errand) -> None:
+    """An errand is about one subject, and its times are of 64 bits."""
+    user_id(errand.subject_id)
+    body, times = errand.body, [each.created for each in errand.customers]
+    others = {each.subject_id for each in errand.customers}
+    if body is not None:
+        times += [body.version, body.created_at]
+        others.add(body.subject_id)
+    if others - {errand.subject_id}:
+        raise msgspec.ValidationError("an errand about several subjects")
+    if not all(0 <= time < 2**63 for time in times):
+        raise msgspec.ValidationError("a time is out of range")
 
 
 def encode(errands: Sequence[Errand]) -> bytes:

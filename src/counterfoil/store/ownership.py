@@ -8,6 +8,7 @@ from typing import Self
 
 import msgspec
 
+from counterfoil.core.reading import NOT_JSON
 from counterfoil.errors import DatabaseBusy
 from counterfoil.store.engine import parse
 
@@ -43,7 +44,7 @@ def holder(url: str) -> Holder | None:
     except DatabaseBusy:
         try:
             return msgspec.json.decode(_lock_path(path).read_bytes(), type=Holder)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *NOT_JSON):
             return Holder(pid=0)
 
 

@@ -6,6 +6,7 @@ interpreter, twice for every row ([decision 0014](docs/decisions/0014-sqlite-on-
 """
 
 import asyncio
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import Connection, RootTransaction
@@ -30,6 +31,7 @@ class SqliteDatabase:
 
     def __init__(self, url: str) -> None:
         # A lock that somebody else holds is waited for here, not in the driver: that would hold up the loop.
+        self._url = url
         self._engine = connect(url, patience=0.0)
         self._reader = Lane("database-reader", connect(url).execution_options(read_only=True))
         self._committer = ThreadPoolExecutor(1, "database-commit")
@@ -54,6 +56,10 @@ class SqliteDatabase:
         """See `Database.read`."""
         return await self._reader.run(job)
 
+    async def tidy(self) -> None:
+        """See `Database.tidy`: the write-ahead log is emptied into the file."""
+        await asyncio.to_thread(_empty_log, self._url)
+
     async def close(self) -> None:
         """Finish what was handed in, then let the database go."""
         if self._closed:
@@ -67,11 +73,16 @@ class SqliteDatabase:
         self._committer.shutdown()
 
     def _roll_back(self) -> None:
-        if self._connection is not None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
             # The driver's own: for SQLAlchemy a transaction is over even where its commit has failed.
-            self._connection.connection.rollback()
-            self._connection.close()
-            self._connection = None
+            connection.connection.rollback()
+        except Exception as error:
+            # It cannot even be rolled back: a new one is made, and whoever waits is still told.
+            connection.invalidate(error)
+        connection.close()
 
     async def _write(self) -> None:
         while self._waiting:
@@ -108,3 +119,18 @@ class SqliteDatabase:
                 if "locked" not in str(error.orig) or loop.time() >= end:
                     raise
             await asyncio.sleep(_LOOK_AGAIN)
+
+
+def _empty_log(url: str) -> None:
+    """On a connection of its own. Where somebody reads or writes for too long nothing is done, until the next time."""
+    engine = connect(url)
+    try:
+        connection = engine.raw_connection()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[attr-defined]
+        connection.close()
+    except sqlite3.Error as error:
+        raise DatabaseUnavailable(f"the database cannot be used: {error}") from error
+    except DBAPIError as error:
+        raise unavailable(error) from error
+    finally:
+        engine.dispose()

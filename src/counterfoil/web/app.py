@@ -16,11 +16,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from counterfoil.core.reading import NOT_JSON
 from counterfoil.core.subject import user_id
-from counterfoil.errors import BadSubject
+from counterfoil.errors import BadSubject, DatabaseUnavailable
 from counterfoil.store import orders
 from counterfoil.store.orders import Errand
-from counterfoil.web.api import Api, opens, routes
+from counterfoil.web.api import RETRY_AFTER, Api, opens, routes
 
 _LIMIT = 64 * 1024
 _PLAN_LIMIT = 4 * 1024 * 1024
@@ -77,7 +78,9 @@ class Desk:
 
 def build(receiver: ASGIApp, webhook_path: str, desk: Desk, api: Api) -> ASGIApp:
     """Put the receiver, the local API and the API for apps together."""
-    local = Starlette(routes=local_routes(desk, api))
+    local = Starlette(routes=local_routes(desk, api), exception_handlers={DatabaseUnavailable: _unavailable})
+    # Not sent on to the same path without its slash: the redirect would repeat whatever Host the request names.
+    local.router.redirect_slashes = False
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == webhook_path:
@@ -110,7 +113,7 @@ def local_routes(desk: Desk, api: Api) -> list[Route]:
             return _unadmitted()
         try:
             errands = orders.decode(await _body(request, _PLAN_LIMIT))
-        except msgspec.DecodeError:
+        except (*NOT_JSON, BadSubject):
             return JSONResponse({"error": "send a list of errands, as `counterfoil apply` does"}, 400)
         return JSONResponse({"held": list(await desk.apply(errands))})
 
@@ -120,7 +123,7 @@ def local_routes(desk: Desk, api: Api) -> list[Route]:
                 return _unadmitted()
             try:
                 wanted = await _wanted(request, kind)
-            except (msgspec.DecodeError, BadSubject):
+            except (*NOT_JSON, BadSubject):
                 return JSONResponse({"error": f"send {_EXAMPLES[kind]}"}, 400)
             return JSONResponse({done: await carry_out(wanted)})
 
@@ -136,6 +139,10 @@ def local_routes(desk: Desk, api: Api) -> list[Route]:
         Route("/v1/apply", apply, methods=["POST"]),
         *routes(api),
     ]
+
+
+async def _unavailable(_: Request, __: Exception) -> Response:
+    return JSONResponse({"error": "the database cannot be written or read now"}, 503, RETRY_AFTER)
 
 
 def _unadmitted() -> Response:
