@@ -273,6 +273,14 @@ class Workspace(Found):
                 owner = owners.fetchone()
             yield self.state(subject_id)
 
+    def doubled(self) -> Iterator[State]:
+        """The subjects whom several customers name."""
+        rows = self._reads.execute(
+            "SELECT owner FROM customers WHERE owner IS NOT NULL GROUP BY owner HAVING COUNT(*) > 1 ORDER BY owner"
+        )
+        for (owner,) in rows:
+            yield self.state(owner)
+
     def state(self, subject_id: str) -> State:
         """All that is known of one subject."""
         row = self._db.execute(
