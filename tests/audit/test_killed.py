@@ -23,6 +23,8 @@ CASES = 1_500
 LARGER = 4_000
 """So many that ten kills come before an audit's end."""
 LATENCY = (0.02, 0.06)
+PATIENCE = 300.0
+"""Seconds: a lease that a killed apply held on PostgreSQL lasts two minutes, and machines are busy."""
 NOW = 1_795_000_000.0
 
 
@@ -58,7 +60,7 @@ def environ_of(sandbox: Sandbox, base: str) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_an_audit_that_is_killed_again_and_again_reads_little_twice_and_finds_all(tmp_path: Path) -> None:
     sandbox, mess = messy(5, LARGER)
     mapping = tmp_path / "users.csv"
@@ -103,18 +105,19 @@ async def _kill_when(
     null = asyncio.subprocess.DEVNULL
     made = await asyncio.create_subprocess_exec(*COMMAND, *command, cwd=folder, env=bare(environ), stdout=null)
     ended = asyncio.create_task(made.wait())
-    async with asyncio.timeout(60):
-        await asyncio.wait({ended, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if ended.done():
-        return False
-    made.kill()
-    await ended
-    return True
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.wait({ended, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        return not ended.done()
+    finally:
+        waiting.cancel()
+        if made.returncode is None:
+            made.kill()
+        await ended
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_an_apply_that_is_killed_again_and_again_ends_right(tmp_path: Path, home: Home) -> None:
     sandbox, mess = messy(6, CASES)
     random = Random(6)
@@ -129,7 +132,7 @@ async def test_an_apply_that_is_killed_again_and_again_ends_right(tmp_path: Path
         made = await asyncio.create_subprocess_exec(
             *COMMAND, *command, cwd=tmp_path, env=bare(environ), stdout=asyncio.subprocess.PIPE
         )
-        async with asyncio.timeout(240):
+        async with asyncio.timeout(2 * PATIENCE):
             out, _ = await made.communicate()
         report = json.loads(out)
         again = await process(tmp_path, "audit", "--json", **environ)

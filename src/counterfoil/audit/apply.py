@@ -114,10 +114,10 @@ class Applier:
         """
         subjects = self._by_subject(found)
         self._stage.total = len(subjects)
-        # Customers are made last: by then those that are to be adopted, or to go, are out of the way.
-        making = {key: each for key, each in subjects.items() if any(one.repair is Repair.CREATE for one in each)}
-        others = {key: each for key, each in subjects.items() if key not in making}
-        for part in (others, making):
+        # What rests on an address comes last: by then whoever has the same one, and is to go, has gone.
+        last = {key: each for key, each in subjects.items() if any(map(_rests_on_an_address, each))}
+        others = {key: each for key, each in subjects.items() if key not in last}
+        for part in (others, last):
             await self._carry_out(part)
         self._stage.ended = True
         self._report.deleted = self._notes.deleted()
@@ -276,6 +276,10 @@ class Applier:
             self._report.skipped += notes
         else:
             (self._report.person if became == "person" else self._report.refused).extend(notes)
+
+
+def _rests_on_an_address(found: Finding) -> bool:
+    return found.repair is Repair.CREATE or (found.repair is Repair.ADOPT and found.evidence.get("by") == "email")
 
 
 def _settled(standing: Standing | None) -> bool:

@@ -97,7 +97,7 @@ class Comparison:
         self._payments.ended = True
 
     def _unpaid(self) -> Iterator[SeenCustomer]:
-        for state in self._space.states():
+        for state in self._space.doubled():
             if needs_payments(state):
                 yield from (each for each in state.customers if not each.archived and each.paid is None)
 

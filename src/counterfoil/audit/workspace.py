@@ -52,6 +52,17 @@ _RIVALS = (
     "SELECT subject_id FROM users WHERE named = ?"
     " AND NOT EXISTS (SELECT 1 FROM customers WHERE customers.owner = users.subject_id)"
 )
+# An orphan whose user has no customer that a person must see to: it goes, and its address is free.
+_GOES = (
+    "owner GLOB 'user_*' AND owner NOT IN (SELECT subject_id FROM users) AND NOT EXISTS"
+    " (SELECT 1 FROM customers AS own WHERE own.owner = customers.owner AND (own.live IS NOT 0 OR EXISTS"
+    " (SELECT 1 FROM users WHERE named = own.customer_id"
+    " AND NOT EXISTS (SELECT 1 FROM customers AS other WHERE other.owner = users.subject_id))))"
+)
+_ELSEWHERE = (
+    f"SELECT customer_id FROM customers WHERE email = ? AND owner IS NOT NULL AND NOT ({_GOES})"  # noqa: S608
+    " ORDER BY customer_id LIMIT ?"
+)
 _encode = msgspec.msgpack.Encoder().encode
 _user = msgspec.msgpack.Decoder(UserBody).decode
 _customer = msgspec.msgpack.Decoder(SeenCustomer).decode
@@ -262,6 +273,14 @@ class Workspace(Found):
                 owner = owners.fetchone()
             yield self.state(subject_id)
 
+    def doubled(self) -> Iterator[State]:
+        """The subjects whom several customers name."""
+        rows = self._reads.execute(
+            "SELECT owner FROM customers WHERE owner IS NOT NULL GROUP BY owner HAVING COUNT(*) > 1 ORDER BY owner"
+        )
+        for (owner,) in rows:
+            yield self.state(owner)
+
     def state(self, subject_id: str) -> State:
         """All that is known of one subject."""
         row = self._db.execute(
@@ -344,12 +363,7 @@ class Workspace(Found):
 
     def _elsewhere(self, user: UserBody) -> tuple[str, ...]:
         """Customers that carry the user's address and name somebody else."""
-        rows = self._db.execute(
-            "SELECT customer_id FROM customers WHERE email = ? AND owner IS NOT NULL"
-            # An orphan that nobody pays by makes room.
-            " AND (live IS NOT 0 OR owner IN (SELECT subject_id FROM users)) ORDER BY customer_id LIMIT ?",
-            (_lower(user.fields.email), _SEVERAL),
-        )
+        rows = self._db.execute(_ELSEWHERE, (_lower(user.fields.email), _SEVERAL))
         return tuple(customer_id for (customer_id,) in rows)
 
     def _subjects(self, query: str, value: str) -> tuple[str, ...]:
