@@ -63,9 +63,11 @@ class Verdicts:
         by = str(known["by"])
         return None if by and not (ROOT / file_of(by)).exists() else known
 
-    def keep(self, mutant: Mutant, by: str, tests: Iterable[str]) -> None:
-        """Note a verdict, so that a run that is broken off loses nothing."""
-        self.known[mutant.name] = {"text": digest(mutant.text), "by": by, "tried": {} if by else files(tests)}
+    def keep(self, batch: Iterable[tuple[Mutant, str]], tests: Iterable[str]) -> None:
+        """Note verdicts, each with the test that noticed or nothing; a run that is broken off loses no more."""
+        tried = files(tests)
+        for mutant, by in batch:
+            self.known[mutant.name] = {"text": digest(mutant.text), "by": by, "tried": {} if by else tried}
         KEPT.with_suffix(".new").write_text(json.dumps(self.known, indent=0))
         KEPT.with_suffix(".new").replace(KEPT)
 

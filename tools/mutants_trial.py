@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import time
 import types
 from collections import Counter, defaultdict
@@ -28,6 +29,7 @@ _EXAMPLES = 50
 """Examples of one property."""
 _BUDGET = 1.5
 """Seconds of CPU that the tests of one mutant may take: whoever would be noticed later counts as a survivor."""
+_BATCH = 50
 _MEMORY = 4 << 30
 _PATIENCE = 60
 """Seconds of the clock that a test may take more than usual: then it hangs, which is noticed too."""
@@ -38,8 +40,11 @@ def passes(trial: "Trial") -> bool:
     child = os.fork()
     if child == 0:
         arguments = ["-q", "--capture=sys", "-p", "no:randomly", "-p", "no:cacheprovider", "--timeout=0"]
-        arguments += ["-o", "tmp_path_retention_policy=none", "--no-header", *trial.tests]
-        os._exit(int(pytest.main(arguments, plugins=[trial])))
+        # A folder of our own: the usual one is tidied by whoever starts pytest next.
+        with tempfile.TemporaryDirectory() as folder:
+            arguments += ["-o", "tmp_path_retention_policy=none", f"--basetemp={folder}/tests", *trial.tests]
+            code = int(pytest.main(arguments, plugins=[trial]))
+        os._exit(code)
     return os.waitpid(child, 0)[1] == 0
 
 
@@ -92,11 +97,28 @@ class Trial:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
             task = progress.add_task("mutants", total=len(self.owed))
+            batch: list[tuple[Mutant, str]] = []
             for mutant, by in self._tried(session):
-                self.verdicts.keep(mutant, by, self.tests)
                 self.noticing[mutant.text][by] += 1
+                batch.append((mutant, by))
                 progress.update(task, advance=1, description=mutant.module)
+                if len(batch) == _BATCH:
+                    self._keep(session, batch)
+                    batch = []
+            self._keep(session, batch)
         return True
+
+    def _keep(self, session: pytest.Session, batch: list[tuple[Mutant, str]]) -> None:
+        """Keep verdicts, once the tests that noticed something have passed in a fork where nothing is changed."""
+        noticed = {by for _, by in batch}
+        items = [item for item in session.items if item.nodeid in noticed]
+        if items:
+            child = os.fork()
+            if child == 0:
+                self._try(None, items, os.open(os.devnull, os.O_WRONLY))
+            if os.waitpid(child, 0)[1] != 0:
+                raise RuntimeError("tests that noticed mutants fail without one, too: something else has changed")
+        self.verdicts.keep(batch, self.tests)
 
     def _look(self, items: list[pytest.Item]) -> None:
         """What each test costs, and which lines it runs: of files that were looked at, that is kept."""
@@ -198,7 +220,7 @@ class Trial:
             for line in lines:
                 yield from self.runs[module].get(line, ())
 
-    def _try(self, mutant: Mutant, items: list[pytest.Item], told: int) -> None:
+    def _try(self, mutant: Mutant | None, items: list[pytest.Item], told: int) -> None:
         """In a fork: its exit code is 1 when a test fails, and it has told the number of each that it began."""
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
@@ -206,7 +228,8 @@ class Trial:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
         try:
-            put_in_place(mutant)
+            if mutant is not None:
+                put_in_place(mutant)
             state = items[0].session._setupstate
             state.teardown_exact(items[0])
             for number, item in enumerate(items):

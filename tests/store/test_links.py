@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from counterfoil.core.link import Address, Deletion, Doubt, Fields, Lane, Link, ParkReason
+from counterfoil.core.link import Address, Deletion, Doubt, Ended, Fields, Lane, Link, Order, ParkReason
 from counterfoil.core.news import Asked, CustomerSeen, News, UserAbsent, UserDeleted, UserRead
 from counterfoil.store import links, sightings
 from counterfoil.store.rows import to_link
@@ -365,3 +365,105 @@ def test_a_changed_policy_makes_everybody_due_who_is_there_and_held_by_nobody(co
         "held": (LEASE_END, NOW, Lane.LIVE),
         "gone": (None, None, Lane.LIVE),
     }
+
+
+@pytest.mark.parametrize("statement", ["save", "open_intent", "release"])
+def test_what_is_written_under_a_lease_is_written_to_its_own_link_alone(
+    connection: Connection, statement: str
+) -> None:
+    """Leases are numbered for each link: two held links often have the same number."""
+    put(connection, due("user_a"), due("user_b"))
+    first, second = links.claim(connection, NOW, LEASE_END, 2)
+    assert first.lease == second.lease
+    mixed = changed(first, attempts=4, intent_key="cf1-x")
+    if statement == "release":
+        assert links.release(connection, mixed, NOW, None, clean=True) is not None
+    else:
+        assert getattr(links, statement)(connection, mixed) is not None
+    assert got(connection, first.subject_id).attempts == 4
+    assert got(connection, second.subject_id) == second
+
+
+def test_who_disowns_a_link_leaves_the_others_alone(connection: Connection) -> None:
+    put(connection, due("user_a", applied=Fields(name="A")), due("user_b", applied=Fields(name="B")))
+    links.disown(connection, "user_a", NOW)
+    assert got(connection, "user_b").applied == Fields(name="B")
+
+
+def test_an_unsettled_link_that_is_disowned_stays_as_old_as_it_is(connection: Connection) -> None:
+    put(connection, due("user_a", dirty_at=NOW - 900, due_at=NOW + 900))
+    links.disown(connection, "user_a", NOW, ended=Ended.ARCHIVED)
+    left = got(connection, "user_a")
+    assert (left.dirty_at, left.due_at, left.ended) == (NOW - 900, NOW, Ended.ARCHIVED)
+    links.disown(connection, "user_a", NOW + 1)
+    assert got(connection, "user_a").ended is Ended.ARCHIVED
+
+
+def test_news_about_a_known_user_writes_every_column_of_intakes(connection: Connection) -> None:
+    links.fold_batch(connection, [event("user_a")], SINCE, NOW)
+    links.fold_batch(connection, [event("user_a", NOW + 5, email="b@example.com", link_back="cus_9")], SINCE, NOW)
+    link = got(connection, "user_a")
+    assert (link.source_version, link.fields, link.link_back, link.revision) == (
+        NOW + 5,
+        Fields(email="b@example.com"),
+        "cus_9",
+        2,
+    )
+
+
+def test_links_are_paged_through_in_the_order_of_their_ids(connection: Connection) -> None:
+    names = ["user_c", "user_a", "user_d", "user_b"]
+    put(connection, *(Link(subject_id=name, revision=1) for name in names))
+    first = links.after(connection, "", 2)
+    assert first == [Link(subject_id=name, revision=1) for name in ("user_a", "user_b")]
+    rest = links.after(connection, "user_b", 9)
+    assert [each.subject_id for each in rest] == ["user_c", "user_d"]
+    assert links.after(connection, "user_d", 9) == []
+
+
+def test_of_many_links_those_are_given_that_there_are(connection: Connection) -> None:
+    put(connection, Link(subject_id="user_a", revision=1), Link(subject_id="user_b", revision=2))
+    found = links.many(connection, ["user_b", "user_x"])
+    assert found == {"user_b": Link(subject_id="user_b", revision=2)}
+    assert links.many(connection, []) == {}
+
+
+def test_an_order_is_kept_until_another_comes_or_the_customer_is_another_users(connection: Connection) -> None:
+    def see(subject_id: str = "user_a", order: Order = Order.NONE, *, archived: bool = False) -> Order:
+        seen = CustomerSeen(
+            subject_id=subject_id, customer_id="cus_1", created=NOW, order=order, archived=archived
+        )
+        links.fold_batch(connection, [seen], SINCE, NOW)
+        ((met,),) = sightings.of_subjects(connection, ["user_a", "user_b"]).values()
+        assert (met.subject_id, met.archived) == (subject_id, archived)
+        return met.order
+
+    assert see() is Order.NONE
+    assert see(order=Order.ARCHIVE) is Order.ARCHIVE
+    assert see() is Order.ARCHIVE
+    assert see(archived=True) is Order.ARCHIVE
+    assert see(order=Order.DELETE) is Order.DELETE
+    assert see("user_b") is Order.NONE
+    assert see("user_b", Order.ADOPT) is Order.ADOPT
+    sightings.lapse_order(connection, "cus_1")
+    assert see("user_b") is Order.NONE
+
+
+def test_an_ordered_customer_is_a_sighting_though_the_link_holds_it(connection: Connection) -> None:
+    put(connection, Link(subject_id="user_a", revision=1, customer_id="cus_1"))
+    seen = CustomerSeen(subject_id="user_a", customer_id="cus_1", created=NOW, order=Order.ADOPT)
+    assert links.fold_batch(connection, [seen], SINCE, NOW) == ["user_a"]
+    assert list(sightings.of_subjects(connection, ["user_a"])) == ["user_a"]
+
+
+def test_leases_of_those_due_now_are_not_lengthened_by_a_claim_of_others(connection: Connection) -> None:
+    put(connection, due("user_a"), due("user_b", due_at=NOW + 1), due("user_c", lane=Lane.BULK))
+    assert [each.subject_id for each in links.claim(connection, NOW, LEASE_END, 1)] == ["user_a"]
+    assert got(connection, "user_b").held == 0
+    assert got(connection, "user_c").held == 0
+
+
+def test_a_link_that_is_due_already_is_not_moved_by_a_changed_policy(connection: Connection) -> None:
+    put(connection, due("user_a", due_at=NOW - 5), due("user_b", due_at=NOW))
+    assert links.reconsider(connection, NOW) == 0
+    assert got(connection, "user_a").due_at == NOW - 5
