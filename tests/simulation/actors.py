@@ -57,6 +57,11 @@ class Cast:
         """Users who had no address, at one time or another."""
         self._serial = 0
         self.app, self.auditor, self.handler = App(self), Auditor(self), OldHandler(self)
+        self._others: dict[str, Callable[..., Awaitable[None]]] = {
+            "ensure": self.app.play,
+            "audit and apply": self.auditor.play,
+            "old handler": self.handler.play,
+        }
 
     async def play(self, event: Event) -> None:
         """Let one event happen."""

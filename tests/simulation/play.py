@@ -26,7 +26,7 @@ from tests.simulation import watch
 from tests.simulation.actors import Cast
 from tests.simulation.end import faults_of
 from tests.simulation.pace import pace, shared
-from tests.simulation.script import Event, Script, last_plan, leavings, manners, sandbox_settings
+from tests.simulation.script import Event, Script, last_plan, leavings, manners, sandbox_settings, several
 from tests.simulation.stage import Stage
 
 SETTLING = 26 * HOUR
@@ -64,7 +64,7 @@ async def _play(script: Script, home: Home, folder: Path) -> Result:
     settings, faults = sandbox_settings(script, begin)
     stage = Stage(home, folder, settings, manners(script))
     cast = Cast(stage, script.seed)
-    with pace() as set_pace, shared(script.nodes > 1):
+    with pace() as set_pace, shared(several(script)):
         play = _Play(script, stage, cast, set_pace)
         try:
             await play.prologue()
