@@ -6,6 +6,7 @@ from counterfoil.audit import plan_file
 from counterfoil.core.link import Deletion
 from counterfoil.errors import UpstreamError
 from counterfoil.sandbox.faults import Fault
+from counterfoil.sandbox.messages import Upstream
 from tests.asking import TOKEN, ensure
 from tests.audit.support import SWIFT, apply, audit
 from tests.harness import DAY, HOUR, MINUTE, World, scenario
@@ -173,7 +174,8 @@ async def test_an_outage_that_outlasts_an_audit_or_an_apply_is_told_as_what_it_i
     world.sandbox.lift_limits()
     user, _ = world.sandbox.add_pair(world.time(), email="ada@example.com", first_name="Ada")
     world.sandbox.stripe.create_customer(world.time(), email="ada@example.com", metadata={"clerkUserId": user})
-    for upstream, operation in (("stripe", "customers.list"), ("clerk", "users.list")):
+    lists: tuple[tuple[Upstream, str], ...] = (("stripe", "customers.list"), ("clerk", "users.list"))
+    for upstream, operation in lists:
         lasts = world.sandbox.plan_fault(upstream, operation, Fault(kind="error_before", status=503), times=500)
         with pytest.raises(UpstreamError):
             await audit(world, SWIFT)
