@@ -1,8 +1,12 @@
 """What the simulation found: each story by its name, as short as it can be told."""
 
+import pytest
+
 from counterfoil.audit import plan_file
 from counterfoil.core.link import Deletion
+from counterfoil.errors import UpstreamError
 from counterfoil.sandbox.faults import Fault
+from counterfoil.sandbox.messages import Upstream
 from tests.asking import TOKEN, ensure
 from tests.audit.support import SWIFT, apply, audit
 from tests.harness import DAY, HOUR, MINUTE, World, scenario
@@ -128,7 +132,7 @@ async def test_a_customer_that_people_took_from_its_user_is_for_a_person_to_give
 
 @scenario
 async def test_a_plan_gives_a_customer_back_to_the_user_whose_link_holds_it(world: World) -> None:
-    """Its metadata no longer named the user, Clerk's named it: the apply said that this was done, and did nothing."""
+    """It named the user no more, and Clerk's metadata named it: the apply called that done, and did nothing."""
     await world.start()
     user = world.sign_up()
     await world.settle()
@@ -147,7 +151,7 @@ async def test_a_plan_gives_a_customer_back_to_the_user_whose_link_holds_it(worl
 
 
 @scenario
-async def test_a_plan_makes_a_customer_anew_where_the_link_still_holds_one_that_people_deleted(world: World) -> None:
+async def test_a_plan_makes_a_customer_anew_where_the_link_holds_one_that_people_deleted(world: World) -> None:
     """Clerk's metadata named it too: the apply said that this was done, and did nothing."""
     await world.start()
     user = world.sign_up()
@@ -162,3 +166,28 @@ async def test_a_plan_makes_a_customer_anew_where_the_link_still_holds_one_that_
     report = await apply(world, plan, SWIFT)
     assert (report.done, report.refused) == (1, [])
     world.assert_in_step()
+
+
+@scenario
+async def test_an_outage_that_outlasts_an_audit_or_an_apply_is_told_as_what_it_is(world: World) -> None:
+    """A group of errors came out of both, and a person was shown a traceback."""
+    world.sandbox.lift_limits()
+    user, _ = world.sandbox.add_pair(world.time(), email="ada@example.com", first_name="Ada")
+    world.sandbox.stripe.create_customer(world.time(), email="ada@example.com", metadata={"clerkUserId": user})
+    lists: tuple[tuple[Upstream, str], ...] = (("stripe", "customers.list"), ("clerk", "users.list"))
+    for upstream, operation in lists:
+        lasts = world.sandbox.plan_fault(upstream, operation, Fault(kind="error_before", status=503), times=500)
+        with pytest.raises(UpstreamError):
+            await audit(world, SWIFT)
+        lasts.cancel()
+    about, found = await audit(world, SWIFT)
+    assert [each.kind for each in found] == ["duplicate"]
+    plan = world.folder / "plan.jsonl"
+    plan_file.write(plan, about, found)
+    lasts = world.sandbox.plan_fault(
+        "stripe", "customers.retrieve", Fault(kind="error_before", status=503), times=500
+    )
+    with pytest.raises(UpstreamError):
+        await apply(world, plan, SWIFT)
+    lasts.cancel()
+    assert (await apply(world, plan, SWIFT)).refused == []

@@ -12,6 +12,7 @@ from counterfoil.sandbox.faults import Fault
 from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
 from counterfoil.sandbox.stripe import StripeSettings
 from counterfoil.store import environment
+from tests.harness import HOUR
 from tests.simulation.app import App
 from tests.simulation.auditor import Auditor
 from tests.simulation.old_handler import OldHandler
@@ -57,6 +58,11 @@ class Cast:
         """Users who had no address, at one time or another."""
         self._serial = 0
         self.app, self.auditor, self.handler = App(self), Auditor(self), OldHandler(self)
+        self._others: dict[str, Callable[..., Awaitable[None]]] = {
+            "ensure": self.app.play,
+            "audit and apply": self.auditor.play,
+            "old handler": self.handler.play,
+        }
 
     async def play(self, event: Event) -> None:
         """Let one event happen."""
@@ -316,6 +322,7 @@ class Cast:
 
     async def _outage(self, upstream: Any, seconds: float, fault: Any) -> None:
         now = self.stage.time()
+        self.stage.watch.marks["an outage of hours"] += seconds >= 2 * HOUR
         self.stage.sandbox.add_outage(upstream, now, now + seconds, Fault(kind=fault, status=503))
 
     async def _key(self, seconds: float, how: str) -> None:

@@ -25,7 +25,7 @@ class App:
         self._cast = cast
         self._stage = cast.stage
         self.asked: set[str] = set()
-        """Users for whom a customer was asked, as is known to be on disk; who had one is told so, and it is not noted."""
+        """Users for whom a customer was asked, as is known to be on disk."""
 
     async def ask(self, user: str, node: int, wait: int) -> None:
         """One request, from beginning to end; the app hangs up when it takes too long."""
@@ -95,7 +95,7 @@ class App:
             stage.watch.say(f"{user} was told that there is no customer: {reason}")
 
     async def play(self, whom: str, who: int, node: int, wait: int) -> None:
-        """An event: ``whom`` is somebody, the newest user, of whom no webhook may have told, one gone, or nobody."""
+        """An event: ``whom`` is somebody, the newest user, perhaps unheard of, one gone, or nobody."""
         gone = sorted(self._cast.left, key=self._stage.numbers.__getitem__)
         user: str | None = NOBODY
         if whom == "somebody":

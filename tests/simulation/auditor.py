@@ -178,7 +178,7 @@ class Auditor:
     # The end.
 
     async def tidy_up(self, deletes: int, *, beside: bool) -> None:
-        """In peace: what is plain is repaired, and an audit finds nothing then but what is for a person."""
+        """In peace: what is plain is repaired, and nothing is left then but what is for a person."""
         say = self._stage.watch.say
         for _ in range(_ROUNDS):
             plan = self._plan()
@@ -192,6 +192,11 @@ class Auditor:
             for note in (*report.skipped, *report.refused):
                 if not self._taken(note.key, note.why):
                     say(f"in peace a line was not carried out: {note}")
+        await self.verify()
+
+    async def verify(self) -> None:
+        """In peace: an audit finds nothing but what is for a person, and the judge of both sides agrees."""
+        say = self._stage.watch.say
         found = await self._last_audit(database=True)
         person = {each.subject_id for each in found}
         for each in found:

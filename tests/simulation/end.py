@@ -10,6 +10,7 @@ these hold instead:
   cannot be told from another's: parked;
 - so is one that people deleted while it was about to be adopted, by its name in Clerk's metadata;
 - a late customer to which people attached something stays, and is parked;
+- where a plan archived a customer and the database forgot that, its user's link may be parked;
 - of users for whom an old handler made a customer too, the last audit alone decides.
 
 Users older than the first start are left as they are until they change; in an emptied database, that is the
@@ -150,6 +151,8 @@ def _allowed(cast: Cast, user_id: str) -> set[ParkReason]:
         allowed.add(ParkReason.SUBSCRIBED)
     if user_id in cast.bereft and (cast.restored or user_id in cast.named):
         allowed |= _BY_FORGOTTEN_DEATHS
+    if user_id in cast.stage.watch.retired and cast.restored:
+        allowed.add(ParkReason.REASSIGNED)
     if user_id in cast.attached:
         allowed.add(ParkReason.ATTACHED)
     return allowed

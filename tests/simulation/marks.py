@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from counterfoil.core.finding import Kind
 from tests.simulation.script import FAULTS, PEOPLE, TROUBLE
 
 _CLERK = ("error_before", "error_after", "cut_before", "cut_after", "slow", "rate_limited", "locked")
@@ -43,6 +44,30 @@ _STEPS = (
     "result Park duplicate",
     "result Park foreign",
 )
+_APP = (
+    *(f"an ensure was answered {status}" for status in (200, 202, 404, 409, 410, 503)),
+    "an ensure was answered 409: no_email",
+    "an app hung up",
+    "an app's node died",
+)
+_AUDITOR = (
+    *(f"finding: {kind}" for kind in Kind),
+    *(f"an apply had {what}" for what in ("done", "skipped", "refused", "person", "before", "deleted")),
+    "a plan was applied by a node",
+    "a plan was applied by workers of its own",
+    "a command was killed",
+    "a command could not go on",
+    "the last audit was clean",
+)
+_NEWS = (
+    "a burst of sign-ups",
+    "a delivery came twice",
+    "deliveries came in another order",
+    "news never came",
+    "an outage of hours",
+    "a process went on after a stall of more than its lease",
+    "a process came back",
+)
 WANTED = frozenset(
     [
         *(f"clerk {kind}" for kind in _CLERK),
@@ -69,6 +94,9 @@ WANTED = frozenset(
         "a delivery was answered 503",
         "a delivery was answered None",
         *_STEPS,
+        *_APP,
+        *_AUDITOR,
+        *_NEWS,
     ]
 )
 
@@ -81,6 +109,17 @@ RARE = frozenset(
         "result Park duplicate",
         "result Park foreign",
         "call WriteLinkBack: NotFound",
+        "an app hung up",
+        "an app's node died",
+        "an ensure was answered 503",
+        "an apply had before",
+        "an apply had person",
+        "an apply had refused",
+        "an apply had skipped",
+        "an apply had deleted",
+        "finding: mislinked",
+        "finding: missing",
+        "finding: unclaimed",
     }
 )
 """Met by a few seeds in a hundred, or in a thousand."""

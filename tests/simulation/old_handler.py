@@ -1,5 +1,6 @@
 """The handler that was there before us, and may run on for a while: it makes customers, and links none."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tests.simulation.watch import OWNER
@@ -17,7 +18,7 @@ class OldHandler:
         self.doubled: set[str] = set()
         """Users for whom it made a customer, whoever made one besides."""
 
-    def settle_in(self, cases: list[str]) -> None:
+    def settle_in(self, cases: Sequence[str]) -> None:
         """What it has left behind before our time: each case is a user, and what became of the customer."""
         for case in cases:
             user = self._cast.came_before()

@@ -26,7 +26,16 @@ from tests.simulation import watch
 from tests.simulation.actors import Cast
 from tests.simulation.end import faults_of
 from tests.simulation.pace import pace, shared
-from tests.simulation.script import Event, Script, last_plan, leavings, manners, sandbox_settings
+from tests.simulation.script import (
+    Event,
+    Script,
+    is_burst,
+    last_plan,
+    leavings,
+    manners,
+    sandbox_settings,
+    several,
+)
 from tests.simulation.stage import Stage
 
 SETTLING = 26 * HOUR
@@ -64,7 +73,7 @@ async def _play(script: Script, home: Home, folder: Path) -> Result:
     settings, faults = sandbox_settings(script, begin)
     stage = Stage(home, folder, settings, manners(script))
     cast = Cast(stage, script.seed)
-    with pace() as set_pace, shared(script.nodes > 1):
+    with pace() as set_pace, shared(several(script)):
         play = _Play(script, stage, cast, set_pace)
         try:
             await play.prologue()
@@ -214,6 +223,8 @@ class _Play:
             for call in stage.sandbox.calls(upstream):
                 if call.fault is not None:
                     marks[f"{upstream} {call.fault}"] += 1
+        marks["a burst of sign-ups"] += is_burst(self.script)
+        marks["news never came"] += any(each.lost for each in stage.sandbox.svix.messages())
         for fault in self.script.faults:
             marks[f"fault: {fault}"] += 1
         marks[f"{stage.manners.nodes} nodes"] += 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from counterfoil.clerk.api import Answer
+from counterfoil.engine.worker import LEASE
 from counterfoil.errors import DatabaseUnavailable
 from counterfoil.sandbox.messages import Request
 from counterfoil.sandbox.sandbox import Sandbox
@@ -65,10 +66,13 @@ class Process:
             if arm.left <= 0:
                 self.arms.remove(arm)
                 self._suffer(arm, where)
+        begun = stage.loop.time()
         while self.frozen_until > stage.loop.time():
             # The loop counts in microseconds: a shorter sleep would not move it.
             await asyncio.sleep(max(self.frozen_until - stage.loop.time(), 0.001))
             self._alive()
+        if stage.loop.time() - begun > LEASE / 1000:
+            stage.watch.marks["a process went on after a stall of more than its lease"] += 1
         if stage.rough and stage.manners.interleave and stage.dice.random() < 0.3:
             await asyncio.sleep(stage.dice.uniform(0.0, 0.004))
             self._alive()

@@ -131,6 +131,18 @@ def last_plan(script: Script) -> dict[str, Any] | None:
     return {"deletes": random.choice([0, 50]), "beside": random.random() < 0.5} if audits else None
 
 
+def is_burst(script: Script) -> bool:
+    """Whether three users or more come within two seconds."""
+    times = [event.at for event in script.events if event.kind == "sign up"]
+    return any(late - early <= 2.0 for early, late in zip(times, times[2:], strict=False))
+
+
+def several(script: Script) -> bool:
+    """Whether several processes ever work on the database at once."""
+    plans = [last_plan(script) or {}, *(event.with_ for event in script.events)]
+    return script.nodes > 1 or any(plan.get("beside", False) for plan in plans)
+
+
 def draw(seed: int) -> Script:
     """The script of a seed."""
     random = Random(f"{seed} script")

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from counterfoil import settings as product_settings
 from counterfoil.errors import DatabaseUnavailable, UpstreamError, WrongEnvironment
 from counterfoil.sandbox.messages import Answer, Request
@@ -65,6 +67,8 @@ class Stage:
         self.crash_at = 0
         self.back = 1.0
         self.stirred = asyncio.Event()
+        self._arrived: dict[str, float] = {}
+        """When the newest message that was taken about each user was published."""
         self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._digest = hashlib.blake2b(digest_size=16)
         self.numbers: dict[str, int] = {}
@@ -177,6 +181,7 @@ class Stage:
     async def _come_back(self, number: int, after: float) -> None:
         await asyncio.sleep(after)
         await self.launch(number)
+        self.watch.marks["a process came back"] += 1
 
     async def stop(self, process: Process) -> None:
         """As at SIGTERM."""
@@ -230,10 +235,21 @@ class Stage:
                 status = post.result()
         self.note(f"delivery {attempt.message_id} {attempt.event} {attempt.number} {status}")
         if status is not None and 200 <= status < 300:
+            self._mark_arrival(attempt)
             self.look(lambda connection: self.watch.accepted(connection, attempt.body))
         self.watch.marks[f"a delivery was answered {status}"] += 1
         self.sandbox.svix.settle(attempt, status, self.time())
         self.stirred.set()
+
+    def _mark_arrival(self, attempt: Attempt) -> None:
+        message = self.sandbox.svix.message(attempt.message_id)
+        if message.delivered_at is not None:
+            self.watch.marks["a delivery came twice"] += 1
+        user = str(msgspec.json.decode(message.body)["data"].get("id"))
+        if message.published_at < self._arrived.get(user, 0.0):
+            self.watch.marks["deliveries came in another order"] += 1
+        else:
+            self._arrived[user] = message.published_at
 
     # What people know.
 

@@ -62,6 +62,22 @@ async def refused_address(cast: Cast) -> None:
     await cast._sign_up(email=True, refused=True, named=None, old=False)
 
 
+async def ensure(cast: Cast) -> None:
+    """The webhook never tells: the app does."""
+    await cast._sign_up(email=True, refused=False, named=None, old=True)
+    await cast.app.play("newest", who=0, node=0, wait=2)
+
+
+async def audit_and_apply(cast: Cast) -> None:
+    """An old handler's duplicate, orphan and lost link, repaired by a node that is asked to."""
+    await cast.auditor.play(deletes=1, beside=False, pause=0.0, crashes=[])
+
+
+async def audit_and_apply_beside(cast: Cast) -> None:
+    """The same, by workers of its own."""
+    await cast.auditor.play(deletes=1, beside=True, pause=0.0, crashes=[])
+
+
 STORIES: dict[str, tuple[bool, Story, int]] = {
     # Whether somebody is there already; the story; the least number of points that it must have.
     "sign up": (False, sign_up, 10),
@@ -70,23 +86,33 @@ STORIES: dict[str, tuple[bool, Story, int]] = {
     "sign up and leave": (False, sign_up_and_leave, 12),
     "adoption": (False, adoption, 14),
     "refused address": (False, refused_address, 12),
+    "ensure": (False, ensure, 12),
+    "apply": (False, audit_and_apply, 40),
+    "apply, by itself": (False, audit_and_apply_beside, 40),
 }
+MESSY = ("twice", "gone", "plain", "stale")
+"""What the old handler has left before an apply."""
+LONG = ("apply", "apply, by itself")
+"""Of these `make test` dies at some points only."""
 
 
-def tell(story: str, crash_at: int, *, nodes: int = 1, away: float = 1.0) -> Told:
+def tell(story: str, crash_at: int, *, away: float = 1.0) -> Told:
     """Play a story; the process dies at point ``crash_at`` (0: it does not), and comes back."""
     random.seed(0)
-    with quiet(), temporary() as folder, pace() as set_pace, shared(nodes > 1):
+    with quiet(), temporary() as folder, pace() as set_pace, shared(story == "apply, by itself"):
         home = SqliteHome(folder, template())
 
         async def play() -> Told:
-            stage = Stage(home, folder, SandboxSettings(seed=1, latency=(0.01, 0.1)), Manners(nodes=nodes))
+            stage = Stage(home, folder, SandboxSettings(seed=1, latency=(0.01, 0.1)), Manners())
             cast = Cast(stage, 1)
             there, act, _ = STORIES[story]
+            applies = story.startswith("apply")
             try:
+                if applies:
+                    cast.handler.settle_in(MESSY)
+                    await asyncio.sleep(2 * HOUR)
                 stage.chore(stage.courier())
-                for number in range(nodes):
-                    await stage.launch(number)
+                await stage.launch(0)
                 await asyncio.sleep(MINUTE)
                 if there:
                     await sign_up(cast)
@@ -98,6 +124,9 @@ def tell(story: str, crash_at: int, *, nodes: int = 1, away: float = 1.0) -> Tol
                 points = stage.points - before
                 stage.crash_at = 0
                 await asyncio.sleep(10 * MINUTE)
+                if applies:
+                    assert not cast.auditor.busy
+                    await cast.auditor.verify()
                 set_pace(True)
                 await asyncio.sleep(SETTLING)
                 return Told(points, bool(stage.graves), (*stage.watch.violations, *faults_of(cast)))
@@ -108,17 +137,39 @@ def tell(story: str, crash_at: int, *, nodes: int = 1, away: float = 1.0) -> Tol
             return runner.run(play())
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("story", STORIES)
-def test_a_crash_at_any_point_of_a_story_is_recovered_from(story: str) -> None:
+def check(story: str, every: int = 1) -> None:
+    """Crash at each point of a story, or at every so manieth."""
     quiet_play = tell(story, 0)
     assert quiet_play.violations == ()
     assert quiet_play.points >= STORIES[story][2]
-    for point in range(1, quiet_play.points + 1):
+    for point in range(1, quiet_play.points + 1, every):
         told = tell(story, point)
         assert told.crashed
         assert told.violations == (), f"crashed at point {point} of {quiet_play.points} of: {story}"
 
 
-def test_the_stories_have_at_least_sixty_points_between_them() -> None:
-    assert sum(tell(story, 0).points for story in STORIES) >= 60
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("story", [name for name in STORIES if name not in LONG])
+def test_a_crash_at_any_point_of_a_story_is_recovered_from(story: str) -> None:
+    check(story)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("story", LONG)
+def test_a_crash_in_an_audit_or_its_apply_is_recovered_from(story: str) -> None:
+    check(story, every=32)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("story", LONG)
+def test_a_crash_at_any_point_of_an_audit_and_its_apply_is_recovered_from(story: str) -> None:
+    check(story)
+
+
+def test_the_stories_have_at_least_sixty_points_between_them(capsys: pytest.CaptureFixture[str]) -> None:
+    points = {story: tell(story, 0).points for story in STORIES}
+    with capsys.disabled():
+        told = ", ".join(f"{story} {count}" for story, count in points.items())
+        print(f"\n{sum(points.values())} points to crash at: {told}")
+    assert sum(points.values()) >= 60

@@ -50,14 +50,26 @@ def test_a_seed_that_failed_once_fails_no_more(seed: int) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("seed", range(7_000, 7_006))
+@pytest.mark.parametrize("seed", range(7_000, 7_004))
 def test_the_promises_hold_on_postgresql(seed: int, postgresql: Server) -> None:
+    check_on(postgresql, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_promises_hold_on_postgresql_too_whatever_befalls(postgresql: Server) -> None:
+    for seed in range(7_100, 7_200):
+        check_on(postgresql, seed)
+
+
+def check_on(postgresql: Server, seed: int) -> None:
+    """Play a seed on a real server: it is checked, but not promised to be the same play each time."""
     home = PostgresqlHome(postgresql)
     try:
         result = play(draw(seed), home)
     finally:
         home.close()
-    assert result.violations == ()
+    assert result.violations == (), f"seed {seed}"
 
 
 _TELL = """

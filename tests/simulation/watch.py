@@ -65,6 +65,8 @@ class Watch:
     """The customer ids that we wrote to each user's metadata."""
     approved: set[tuple[str, str]] = field(default_factory=set)
     """Users, and what their metadata held that a plan has said to write over."""
+    retired: set[str] = field(default_factory=set)
+    """Users of whom a plan has archived a customer."""
     holders: dict[str, "Process"] = field(default_factory=dict)
     writer: "Process | None" = None
     """Whose transaction runs now."""
@@ -196,6 +198,7 @@ class Watch:
         subject = form[f"metadata[{ARCHIVED_OF}]"]
         stripe = self.stage.sandbox.stripe
         owners = self._was(customer_id)
+        self.retired.add(subject)
         if subject not in owners:
             self.say(f"{customer_id} was archived as {subject}'s, and is not")
         if subject in self.stage.sandbox.clerk.users and not self._others(customer_id, {subject}):

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from counterfoil.audit.checks import Checked, Checks
-from counterfoil.audit.patience import batched, insistently
+from counterfoil.audit.patience import batched, insistently, together
 from counterfoil.audit.plan_file import Note, Notes
 from counterfoil.audit.progress import Progress
 from counterfoil.clerk.api import ClerkApi
@@ -159,7 +159,7 @@ class Applier:
             async with turns:
                 return await self._check(subject_id, found, users.get(subject_id))
 
-        async with asyncio.TaskGroup() as group:
+        async with together() as group:
             tasks = [group.create_task(check(*each)) for each in batch]
         return [job for job in (task.result() for task in tasks) if job is not None]
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import islice
 
-from counterfoil.audit.patience import batched, insistently
+from counterfoil.audit.patience import batched, insistently, together
 from counterfoil.audit.progress import Progress
 from counterfoil.audit.scan import OVERLAP, PARALLEL
 from counterfoil.audit.workspace import Workspace
@@ -91,7 +91,7 @@ class Comparison:
         while group := list(islice(asked, 20 * PARALLEL)):
             self._payments.total = (self._payments.total or 0) + len(group)
             turns = asyncio.Semaphore(PARALLEL)
-            async with asyncio.TaskGroup() as tasks:
+            async with together() as tasks:
                 for each in group:
                     tasks.create_task(self._look_at(each, turns))
         self._payments.ended = True
@@ -119,7 +119,7 @@ class Comparison:
             self._space.replace_users(ids, found)
             self._again.done += len(ids)
 
-        async with asyncio.TaskGroup() as tasks:
+        async with together() as tasks:
             for ids in batched(subjects, _IDS):
                 tasks.create_task(look(ids))
         for ids in batched(subjects, _IDS):

@@ -7,7 +7,7 @@ killed reads at most one page of each range again.
 import asyncio
 from collections.abc import Sequence
 
-from counterfoil.audit.patience import insistently
+from counterfoil.audit.patience import insistently, together
 from counterfoil.audit.progress import Progress
 from counterfoil.audit.workspace import Range, Workspace
 from counterfoil.billing.listing import CustomerLister, ListedPage
@@ -51,12 +51,9 @@ class Scan:
             UpstreamError: a side cannot be read; what was read is kept.
         """
         self._users.done, self._customers.done = self._space.counts()
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._read_users())
-                group.create_task(self._read_customers())
-        except ExceptionGroup as group_of_errors:
-            raise group_of_errors.exceptions[0] from None
+        async with together() as group:
+            group.create_task(self._read_users())
+            group.create_task(self._read_customers())
         await self._read_late()
         self._space.index()
 
@@ -103,7 +100,7 @@ class Scan:
             self._waiting = [Range(id=1, low=0, high=high, reached=high)]
             self._number = 1
             self._space.keep_ranges(self._waiting)
-        async with asyncio.TaskGroup() as group:
+        async with together() as group:
             for _ in range(PARALLEL):
                 group.create_task(self._read_ranges())
         self._customers.ended = True
