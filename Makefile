@@ -10,7 +10,7 @@ UV := $(shell command -v uv 2>/dev/null || echo $(UV_HOME)/bin/uv)
 ON := $(if $(filter command line,$(origin DATABASE_URL)),--database '$(DATABASE_URL)')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak prove-the-proof mutants check format bench requirements clean
+.PHONY: help setup demo test soak prove-the-proof mutants fuzz check format bench requirements clean
 
 help:  ## Say what there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -44,6 +44,11 @@ prove-the-proof: setup  ## Plant bugs one at a time: the simulation must find ea
 
 mutants: setup  ## Mutation testing of the rules, and of the code of intents and leases; goes on where it was.
 	@$(BIN)/python -m tools.mutants $(MODULES)
+
+RUNS ?= 20000
+
+fuzz: setup  ## Coverage-guided fuzzing, RUNS inputs for each target (Linux on x86-64 and ARM).
+	@$(BIN)/python -m tools.fuzz --runs $(RUNS)
 
 check: setup  ## Static checks: format, lint, types, who imports whom, dependencies.
 	@$(BIN)/ruff format --check src tests tools

@@ -13,7 +13,7 @@ from counterfoil.errors import ConfigurationError, UserUnknown
 from counterfoil.sandbox.faults import Fault
 from tests.asking import TOKEN
 from tests.cli.support import beside
-from tests.cli.test_serve import Standing, standing_in
+from tests.acceptance.standing import Standing, standing_in
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

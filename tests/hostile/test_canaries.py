@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -159,7 +160,7 @@ async def _everything_goes_wrong(standing: Standing) -> str:
 async def test_nothing_written_holds_a_secret_or_anything_personal(tmp_path: Path) -> None:
     receiver = _Receiver()
     runner, address = await receiver.start()
-    more = {
+    more: dict[str, Any] = {
         "COUNTERFOIL_LOG_LEVEL": "debug",
         "COUNTERFOIL_MIRROR": "email,name,phone",
         "COUNTERFOIL_API_TOKEN": TOKEN,

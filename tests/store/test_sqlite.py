@@ -147,7 +147,7 @@ async def test_what_was_erased_is_in_no_file_once_it_was_tidied_up(url: str, tmp
     await database.write(lambda connection: connection.execute(text("DELETE FROM p WHERE id % 2 = 1")))
     await database.tidy()
     assert found() == set()
-    assert await database.read(lambda connection: connection.execute(text("SELECT COUNT(*) FROM p")).scalar()) > 0
+    assert await database.read(lambda connection: connection.execute(text("SELECT COUNT(*) FROM p")).scalar())
     await database.close()
 
 

@@ -285,10 +285,13 @@ async def test_cancelling_the_request_while_it_is_read_cancels_it() -> None:
 
 
 @pytest.mark.parametrize("before", [[], [part(USER[:5], True)]])
-async def test_a_client_that_goes_away_is_not_answered(before: list[dict[str, Any]]) -> None:
+async def test_a_client_that_ends_in_mid_body_is_told_so_in_case_it_still_listens(
+    before: list[dict[str, Any]],
+) -> None:
     world = World()
     answer = await post(world, signed(), [*before, {"type": "http.disconnect"}])
-    assert (answer.status, world.count("disconnected"), world.taken) == (0, 1, [])
+    assert (answer.status, answer.body) == (400, b"the body ended early")
+    assert (world.count("disconnected"), world.taken) == (1, [])
 
 
 any_header = st.tuples(

@@ -20,7 +20,7 @@ from counterfoil.clerk.api import AiohttpTransport
 from counterfoil.cli.bars import shown
 from counterfoil.cli.local import send
 from counterfoil.cli.opened import reading
-from counterfoil.cli.output import Exit, JsonOption, configure_logging, explained, print_json, screen
+from counterfoil.cli.output import Exit, JsonOption, configure_logging, explained, plain, print_json, screen
 from counterfoil.cli.serve import run
 from counterfoil.core.policy import Policy
 from counterfoil.engine import pin
@@ -203,7 +203,7 @@ def _show_notes(title: str, notes: Sequence[Note]) -> None:
         return
     screen.print(f"\n[bold]{title}[/]")
     for note in notes[:_SHOWN]:
-        text = note.why.replace("[", r"\[")
+        text = plain(note.why)
         screen.print(f"  {note.key}: {text}", soft_wrap=True)
     if len(notes) > _SHOWN:
         screen.print(f"  [dim]and {len(notes) - _SHOWN:,} more; the file beside the plan has all[/]")

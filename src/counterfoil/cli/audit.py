@@ -20,7 +20,7 @@ from counterfoil.audit.workspace import Workspace
 from counterfoil.clerk.api import AiohttpTransport
 from counterfoil.cli.bars import shown
 from counterfoil.cli.opened import reading
-from counterfoil.cli.output import Exit, JsonOption, configure_logging, explained, print_json, screen
+from counterfoil.cli.output import Exit, JsonOption, configure_logging, explained, plain, print_json, screen
 from counterfoil.cli.serve import run
 from counterfoil.core.finding import Finding, Kind
 from counterfoil.engine.clock import SystemClock
@@ -186,5 +186,5 @@ def _line(found: Finding) -> str:
     about = " ".join(filter(None, [found.subject_id, found.customer_id]))
     subscribed = " [bold](subscribed)[/]" if found.subscribed else ""
     person = "" if found.repair is not None else " [dim](for a person)[/]"
-    why = found.why.replace("[", r"\[")
+    why = plain(found.why)
     return f"  [red]{found.kind}[/] {about}{subscribed}: {why}{person}"

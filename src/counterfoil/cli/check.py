@@ -13,7 +13,7 @@ import typer
 from counterfoil.billing.stripe import is_live
 from counterfoil.clerk.api import AiohttpTransport
 from counterfoil.clerk.webhook import Verifier
-from counterfoil.cli.output import Exit, JsonOption, explained, print_json, screen
+from counterfoil.cli.output import Exit, JsonOption, explained, plain, print_json, screen
 from counterfoil.engine import pin
 from counterfoil.engine.alerts import Sender
 from counterfoil.engine.clock import SystemClock
@@ -54,7 +54,7 @@ def check(
         print_json(findings)
     else:
         for each in findings:
-            text = each.text.replace("[", r"\[")
+            text = plain(each.text)
             screen.print(
                 f"[{_STYLES[each.mark]}]{each.mark:>7}[/]  [dim]{each.name:<14}[/] {text}", soft_wrap=True
             )

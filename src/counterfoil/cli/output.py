@@ -11,6 +11,7 @@ import msgspec
 import structlog
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from counterfoil.errors import (
     ConfigurationError,
@@ -58,12 +59,14 @@ def explained(always: Exit | None = None) -> Iterator[None]:
     try:
         yield
     except CounterfoilError as error:
-        errors.print(f"[bold red]error:[/] {_escaped(error)}")
+        errors.print(f"[bold red]error:[/] {plain(str(error))}")
         raise typer.Exit(always if always is not None else _code(error)) from None
 
 
-def _escaped(error: CounterfoilError) -> str:
-    return str(error).replace("[", r"\[")
+def plain(text: str) -> str:
+    """A text of somebody else's, for the screen: no markup, and nothing that commands the terminal."""
+    shown = "".join(each if each.isprintable() or each == "\n" else "\ufffd" for each in text)
+    return escape(shown)
 
 
 def _code(error: CounterfoilError) -> int:

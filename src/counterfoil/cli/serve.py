@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Coroutine
@@ -12,6 +13,7 @@ import structlog
 import typer
 import uvloop
 from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.embed import Server
 from starlette.types import ASGIApp
@@ -21,6 +23,13 @@ from counterfoil.errors import ConfigurationError
 from counterfoil.settings import Settings, load
 from counterfoil.store.ownership import Ownership
 from counterfoil.wiring import Node, Outside, assemble, real_world
+
+CONNECTIONS = 4_096
+"""So many at once; further ones wait to be accepted."""
+HEAD_MILLISECONDS = 10_000
+"""For a request's head, and for the first byte of the next one."""
+HEAD_LIMIT = 64 * 1024
+"""Bytes of a request's head, and of a body not yet taken."""
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -36,6 +45,7 @@ def serve(
     with explained():
         settings = load()
         configure_logging(settings.log_level)
+        _allow_files()
         run(_serve(settings, observe=observe))
 
 
@@ -94,7 +104,10 @@ async def serving(settings: Settings, outside: Outside, *, observe: bool = False
 
 
 def server_for(application: ASGIApp, host: str, port: int) -> Server:
-    """The HTTP server, as serve runs it: no lifespan, HTTP/1.1, one thread."""
+    """The HTTP server, as serve runs it: no lifespan, HTTP/1.1, one thread.
+
+    Connections that say nothing, or nothing more, have 10 s: a thousand of them, or four, leave room for others.
+    """
     return Server(
         application,
         address=host,
@@ -105,12 +118,22 @@ def server_for(application: ASGIApp, host: str, port: int) -> Server:
         log_enabled=False,
         log_level=LogLevels.warning,
         backlog=1024,
+        backpressure=CONNECTIONS,
+        http1_settings=HTTP1Settings(header_read_timeout=HEAD_MILLISECONDS, max_buffer_size=HEAD_LIMIT),
     )
 
 
 async def _settle(node: Node) -> None:
     await node.supervisor.stop()
     await node.upstreams.stripe.close()
+
+
+def _allow_files() -> None:
+    """Have as many files open as there may be connections, where this process may: the usual limit is 1,024."""
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS * 2
+    if least < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if most < 0 else min(wanted, most), most))
 
 
 def _check_port(host: str, port: int) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from counterfoil.cli.db import DatabaseOption
 from counterfoil.cli.opened import reading
-from counterfoil.cli.output import Exit, JsonOption, errors, explained, print_json, screen
+from counterfoil.cli.output import Exit, JsonOption, errors, explained, plain, print_json, screen
 from counterfoil.cli.words import moment, sentence
 from counterfoil.core.link import Deletion, Doubt, Link, Ruling
 from counterfoil.core.subject import user_id
@@ -40,7 +40,7 @@ def show(
     for entry in story:
         took = f" [dim]{entry.ms} ms[/]" if entry.ms is not None else ""
         request = f" [dim]{entry.request_id}[/]" if entry.request_id else ""
-        text = sentence(entry.kind, entry.what, entry.detail).replace("[", r"\[")
+        text = plain(sentence(entry.kind, entry.what, entry.detail))
         screen.print(f"[dim]{moment(entry.at)}[/]  {text}{took}{request}", soft_wrap=True)
 
 
@@ -57,7 +57,7 @@ def _table(link: Link, now: int) -> Table:
 
     def row(name: str, value: Any) -> None:
         if value is not None:
-            table.add_row(name, str(value).replace("[", r"\["))
+            table.add_row(name, plain(str(value)))
 
     row("user", link.subject_id)
     row("state", state(link, now))

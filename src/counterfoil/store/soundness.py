@@ -26,7 +26,9 @@ def refuse_damaged(connection: Connection) -> None:
     """
     if connection.dialect.name != "sqlite":
         return
-    path = Path(str(connection.execute(text("SELECT file FROM pragma_database_list WHERE name = 'main'")).scalar()))
+    path = Path(
+        str(connection.execute(text("SELECT file FROM pragma_database_list WHERE name = 'main'")).scalar())
+    )
     if path.is_file() and path.stat().st_size <= AT_START and soundness(connection) != SOUND:
         raise damaged()
 

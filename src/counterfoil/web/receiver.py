@@ -4,7 +4,7 @@ What it answers, and when (Svix takes any 2xx for success and tries all else aga
 
 ====  ==========================================================================================
 204   the news is on disk; or signed but unreadable, and kept; or of a type that is of no concern
-400   not genuine, or stale
+400   not genuine, or stale; or the body ended early
 405   not a POST
 408   the body did not come in time
 413   the body is too large
@@ -44,7 +44,7 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 
 class _Disconnected(Exception):
-    """The client has gone: there is nobody to answer."""
+    """The client has gone, or has ended its side in the middle of the body."""
 
 
 class _TooSlow(Exception):
@@ -190,6 +190,7 @@ class Receiver:
             await _say(send, 400, reason)
         except _Disconnected:
             figures.disconnected.inc()
+            await _say(send, 400, "the body ended early")
         except _TooSlow:
             figures.too_slow.inc()
             await _say(send, 408, "the body took too long")
