@@ -75,12 +75,12 @@ class Desk:
     apply: Callable[[Sequence[Errand]], Awaitable[Sequence[str]]]
 
 
-def build(receiver: ASGIApp, webhook_path: str, desk: Desk, api: Api) -> ASGIApp:
-    """Put the receiver, the local API and the API for apps together."""
+def build(receiver: ASGIApp | None, webhook_path: str, desk: Desk, api: Api) -> ASGIApp:
+    """Put the receiver (``None``: this node takes no deliveries), the local API and the API for apps together."""
     local = Starlette(routes=local_routes(desk, api))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == webhook_path:
+        if receiver is not None and scope["type"] == "http" and scope["path"] == webhook_path:
             await receiver(scope, receive, send)
         else:
             await local(scope, receive, send)
