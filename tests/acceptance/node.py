@@ -22,7 +22,7 @@ _OURS = ("CLERK", "STRIPE", "COUNTERFOIL", "DATABASE_URL")
 def free_port() -> int:
     """A port that is free now, and that nobody's outgoing connection is given before it is used."""
     while True:
-        port = random.randrange(10_000, 32_000)  # below those that the kernel hands out
+        port = random.SystemRandom().randrange(10_000, 32_000)  # below those that the kernel hands out
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

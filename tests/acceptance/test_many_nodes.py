@@ -53,15 +53,45 @@ async def storm(sandbox: Sandbox) -> None:
         player.play(time.time(), action)
 
 
-async def kill_and_restart(nodes: Sequence[tuple[Serve, str]], killed: list[float]) -> None:
+class Balancer:
+    """Sends deliveries to the receivers that run, as whatever stands before them in real use does."""
+
+    def __init__(self, nodes: Sequence[tuple[Serve, str]]) -> None:
+        self._ways = {serve: f"{serve.url}/webhooks/clerk" for serve, role in nodes if role == "receiver"}
+        self._up = list(self._ways)
+        self.couriers: list[Courier] = []
+
+    def down(self, serve: Serve) -> None:
+        self._up = [each for each in self._up if each is not serve]
+        self._route()
+
+    async def up(self, serve: Serve) -> None:
+        if serve in self._ways:
+            await serve.ready(120.0)
+            self.down(serve)
+            self._up.append(serve)
+            self._route()
+
+    def _route(self) -> None:
+        for number, courier in enumerate(self.couriers if self._up else []):
+            courier.url = self._ways[self._up[number % len(self._up)]]
+
+
+async def kill_and_restart(nodes: Sequence[tuple[Serve, str]], balancer: Balancer, killed: list[float]) -> None:
     dice = random.Random(23)
     end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        await asyncio.sleep(KILL_EVERY)
-        serve, role = dice.choice(nodes)
-        assert await serve.end(signal.SIGKILL) == -signal.SIGKILL, serve.log.read_text()[-2000:]
-        killed.append(time.time())
-        await serve.start("--role", role)
+    async with asyncio.TaskGroup() as starting:
+        coming: dict[Serve, asyncio.Task[None]] = {}
+        while time.monotonic() < end:
+            await asyncio.sleep(KILL_EVERY)
+            serve, role = dice.choice(nodes)
+            if serve in coming:
+                coming.pop(serve).cancel()
+            assert await serve.end(signal.SIGKILL) == -signal.SIGKILL, serve.log.read_text()[-2000:]
+            killed.append(time.time())
+            balancer.down(serve)
+            await serve.start("--role", role)
+            coming[serve] = starting.create_task(balancer.up(serve))
 
 
 def unsettled(url: str) -> int:
@@ -132,9 +162,11 @@ async def test_three_receivers_and_three_workers_lose_nothing_and_double_nothing
             for serve, _ in nodes:
                 await serve.ready(120.0)  # six start at once
             async with AsyncExitStack() as couriers:
+                balancer = Balancer(nodes)
                 for serve, _ in nodes[:3]:
-                    await couriers.enter_async_context(Courier(sandbox.svix, f"{serve.url}/webhooks/clerk"))
-                await asyncio.gather(storm(sandbox), kill_and_restart(nodes, killed))
+                    courier = Courier(sandbox.svix, f"{serve.url}/webhooks/clerk")
+                    balancer.couriers.append(await couriers.enter_async_context(courier))
+                await asyncio.gather(storm(sandbox), kill_and_restart(nodes, balancer, killed))
                 sandbox.calm()
                 await settled(sandbox, direct)
             for serve, _ in nodes:

@@ -380,3 +380,20 @@ def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'counterfoil\[postgresql\]'"):
         connect("postgresql://host/name")
+
+
+async def test_a_connection_on_which_no_transaction_can_begin_is_replaced(migrated_url: str) -> None:
+    """As after a failover: the old primary takes connections still, and refuses to write."""
+    engine = connect(migrated_url)
+    transact(engine, lambda connection: put(connection, due("user_a")))
+    raw = engine.raw_connection()
+    driver = raw.driver_connection
+    assert driver is not None
+    pid = driver.info.backend_pid
+    driver.execute("SELECT set_config('lock_timeout', '1s', false)")
+    driver.execute("BEGIN READ ONLY; SELECT 1")
+    raw.close()
+    assert transact(engine, lambda connection: links.get(connection, "user_a")) is not None
+    fresh = transact(engine, lambda connection: connection.execute(text("SELECT pg_backend_pid()")).scalar())
+    assert fresh != pid
+    engine.dispose()
