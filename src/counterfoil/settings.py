@@ -30,6 +30,12 @@ _OF_THE_CLIENT = {"COUNTERFOIL_URL"}
 """Read by `counterfoil.client` in the app's process, which may share our environment."""
 
 
+_UNUSED: dict[object, list[str]] = {
+    "worker": ["clerk_webhook_signing_secret"],
+    "receiver": ["clerk_secret_key", "stripe_secret_key"],
+}
+
+
 def _named(*names: str) -> Any:
     return AliasChoices(*names)
 
@@ -75,6 +81,18 @@ class Settings(BaseModel):
         validation_alias=_named("COUNTERFOIL_SCHEMA"),
         pattern=r"^[a-z_][a-z0-9_]{0,62}$",
         description="PostgreSQL: the schema that holds all tables; made where it is missing.",
+    )
+    listen_url: SecretStr | None = Field(
+        None,
+        validation_alias=_named("COUNTERFOIL_LISTEN_URL"),
+        description="PostgreSQL behind PgBouncer: a direct way to the same database, to be woken at once. Unset: "
+        "DATABASE_URL; where that cannot wake, workers look every second.",
+    )
+    role: Literal["all", "receiver", "worker"] = Field(
+        "all",
+        validation_alias=_named("COUNTERFOIL_ROLE"),
+        description="PostgreSQL: what this node does. receiver takes deliveries and answers apps, worker does the "
+        "rest, all does both.",
     )
     host: str = Field(
         "127.0.0.1",
@@ -237,6 +255,11 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        if self.role != "all" and self.database_url.startswith("sqlite"):
+            raise ValueError(
+                f"COUNTERFOIL_ROLE={self.role} needs PostgreSQL (DATABASE_URL): a SQLite database belongs to one "
+                "process, which does all"
+            )
         if self.mapping is not None and "mirror" in self.model_fields_set:
             raise ValueError("set COUNTERFOIL_MAPPING or COUNTERFOIL_MIRROR, not both: the mapping decides alone")
         if self.adopt == "verified_email" and self.mapping is None and "email" not in self.mirror.split(","):
@@ -262,7 +285,11 @@ def names() -> dict[str, tuple[str, ...]]:
 
 
 def load(
-    environ: Mapping[str, str] | None = None, folder: Path | None = None, *, receives: bool = True
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    *,
+    receives: bool = True,
+    role: str | None = None,
 ) -> Settings:
     """Merge and check all settings.
 
@@ -270,13 +297,18 @@ def load(
         environ: the environment; ``None``: the process's own.
         folder: where ``.env`` and ``counterfoil.toml`` are; ``None``: the working folder.
         receives: deliveries are to be verified; otherwise no signing secret is needed.
+        role: goes before COUNTERFOIL_ROLE; ``None``: nothing was said.
 
     Raises:
         ConfigurationError: one line for each setting that is missing or wrong. No value is repeated.
     """
     merged = _merged(environ, folder)
-    if not receives:
-        merged.setdefault(names()["clerk_webhook_signing_secret"][0], "")
+    if role is not None:
+        merged["COUNTERFOIL_ROLE"] = role
+    # Each role is asked for the secrets that it uses, and for no other.
+    unused = ["clerk_webhook_signing_secret"] if not receives else _UNUSED.get(merged.get("COUNTERFOIL_ROLE"), [])
+    for field in unused:
+        merged.setdefault(names()[field][0], "")
     try:
         return Settings(**merged)
     except ValidationError as error:

@@ -5,7 +5,7 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 import stripe
@@ -24,18 +24,21 @@ from counterfoil.engine import pin
 from counterfoil.engine.alerts import Alerts, Sender
 from counterfoil.engine.catch_up import CatchUp
 from counterfoil.engine.chosen import take_up
-from counterfoil.engine.clock import Clock, SystemClock
+from counterfoil.engine.clock import Clock, FollowingClock, SystemClock
 from counterfoil.engine.context import Context, Rules
 from counterfoil.engine.deletions import held_removals
 from counterfoil.engine.patience import patiently
-from counterfoil.engine.supervisor import Supervisor, retry_all
+from counterfoil.engine.peers import Alone, Peers
+from counterfoil.engine.supervisor import Role, Supervisor, retry_all
 from counterfoil.errors import DatabaseUnavailable, ServerFailed, Unreachable
 from counterfoil.own_code import load_function
 from counterfoil.settings import Settings
 from counterfoil.store import environment, figures
 from counterfoil.store.database import Database
+from counterfoil.store.engine import parse
 from counterfoil.store.move import refuse_moved
 from counterfoil.store.opening import open_database
+from counterfoil.store.peers import PostgresqlPeers
 from counterfoil.store.soundness import refuse_damaged
 from counterfoil.store.upgrade import upgrade
 from counterfoil.upstream.gate import Gate, Observer
@@ -59,6 +62,7 @@ class Outside:
     transport: Transport
     stripe_http: stripe.HTTPClient | None = None
     """``None``: the real network."""
+    peers: Peers = field(default_factory=Alone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ class Node:
     environment: pin.Environment
     token: str
     """Opens the local API."""
+    role: Role
 
 
 def _unwatched(*_: object) -> None:
@@ -104,9 +109,10 @@ def connect(settings: Settings, outside: Outside, observe: Observer = _unwatched
     # The defaults leave a fifth of what the vendors allow to the user's own app.
     clerk_rate = settings.clerk_rate or (80.0 if clerk_key.startswith("sk_live_") else 8.0)
     stripe_rate = settings.stripe_rate or (80.0 if is_live(stripe_key) else 20.0)
+    slots = outside.peers.slots
     gates = {
-        "clerk": Gate("clerk", clerk_rate, observe),
-        "stripe": Gate("stripe", stripe_rate, observe, settings.stripe_endpoint_rate),
+        "clerk": Gate("clerk", clerk_rate, observe, slots=slots),
+        "stripe": Gate("stripe", stripe_rate, observe, settings.stripe_endpoint_rate, slots),
     }
     reader = BodyReader(settings.link_back_key, _view(settings))
     return Upstreams(
@@ -161,17 +167,20 @@ async def assemble(settings: Settings, outside: Outside, *, observe: bool = Fals
     """
     registry = CollectorRegistry()
     metrics = Metrics(registry)
-    verifier = Verifier(settings.signing_secrets())
+    role = Role(settings.role)
+    verifier = Verifier(settings.signing_secrets()) if role is not Role.WORKER else None
     crew = await assemble_crew(settings, outside, metrics.observe_call, observe=observe)
     supervisor, context, upstreams = crew.supervisor, crew.context, crew.upstreams
-    decoder = Decoder(instance_id=context.instance_id, reader=upstreams.clerk.reader)
-    receiver = Receiver(verifier, decoder, supervisor.intake.take, registry, now=outside.clock.now)
+    receiver = None
+    if verifier is not None:
+        decoder = Decoder(instance_id=context.instance_id, reader=upstreams.clerk.reader)
+        receiver = Receiver(verifier, decoder, supervisor.intake.take, registry, now=outside.clock.now)
     token = secrets.token_urlsafe(24)
     desk = _desk(token, supervisor, context, upstreams, metrics)
     ensurer = supervisor.ensurer
     api = Api(settings.api_tokens(), token, ensurer.at_once, ensurer.wait, ensurer.stands)
     application = app.build(receiver, settings.webhook_path, desk, api)
-    return Node(supervisor, context, upstreams, application, crew.environment, token)
+    return Node(supervisor, context, upstreams, application, crew.environment, token, role)
 
 
 async def assemble_crew(
@@ -179,20 +188,24 @@ async def assemble_crew(
 ) -> Crew:
     """As `assemble`, but only what works: no deliveries are taken."""
     upstreams = connect(settings, outside, watch)
-    database, clock = outside.database, outside.clock
+    database, clock = outside.database, FollowingClock(outside.clock)
     keys = _Keys(settings, database, clock, upstreams)
+    receiver = Role(settings.role) is Role.RECEIVER
+    first = keys.pinned_by_a_worker if receiver else keys.first_start
     known = await database.read(environment.load)
-    pinned, policy = pin.recall(known, settings.metadata_key) or await keys.first_start()
+    pinned, policy = pin.recall(known, settings.metadata_key) or await first()
     policy = with_settings(policy, settings)
-    await take_up(database, policy, chosen_view(settings), clock.now())
+    if not receiver:
+        await take_up(database, policy, chosen_view(settings), clock.now())
     context = Context(
         database=database,
         clerk=upstreams.clerk,
         stripe=upstreams.stripe,
         clock=clock,
-        catch_up=CatchUp(database, upstreams.stripe, clock, policy),
+        catch_up=CatchUp(database, upstreams.stripe, clock, policy, outside.peers),
         rules=Rules(policy, observe=observe),
         instance_id=pinned.clerk_instance,
+        peers=outside.peers,
     )
     alerts = _alerts(settings, outside, upstreams, pinned)
     supervisor = Supervisor(context, settings.journal_keep, keys.verify, alerts)
@@ -236,6 +249,16 @@ class _Keys:
                 _log.warning("keys.not_verified", error=str(error), again_in=1)
                 await asyncio.sleep(1.0)
         return await self._once()
+
+    async def pinned_by_a_worker(self) -> tuple[pin.Environment, Policy]:
+        """A receiver may have no keys: wait until a node that has them has made the first start."""
+        while True:
+            known = await self._database.read(environment.load)
+            recalled = pin.recall(known, self._settings.metadata_key)
+            if recalled is not None:
+                return recalled
+            _log.warning("environment.not_pinned", wait="for the first start of a worker", again_in=1)
+            await asyncio.sleep(1.0)
 
     async def verify(self) -> None:
         """Return when the keys are known to be of the pinned environment, however long that takes."""
@@ -305,7 +328,22 @@ async def real_world(settings: Settings) -> AsyncIterator[Outside]:
         await database.read(refuse_damaged)
         await database.write(upgrade)
         refuse_moved(await database.read(environment.load))
-        yield Outside(database, SystemClock(), transport)
+        async with peers_of(settings) as peers:
+            yield Outside(database, SystemClock(), transport, peers=peers)
     finally:
         await transport.close()
         await database.close()
+
+
+@asynccontextmanager
+async def peers_of(settings: Settings) -> AsyncIterator[Peers]:
+    """The other nodes on the database: whoever calls Clerk or Stripe shares their quota."""
+    if parse(settings.database_url).get_backend_name() == "sqlite":
+        yield Alone()
+        return
+    listen_url = settings.listen_url.get_secret_value() if settings.listen_url is not None else None
+    peers = PostgresqlPeers(settings.database_url, settings.database_schema, listen_url)
+    try:
+        yield peers
+    finally:
+        await peers.close()

@@ -15,6 +15,7 @@ from counterfoil.billing.listing import CustomerLister
 from counterfoil.core.link import Link
 from counterfoil.core.policy import Policy
 from counterfoil.engine import pin
+from counterfoil.engine.supervisor import Role
 from counterfoil.errors import WrongEnvironment
 from counterfoil.settings import Settings
 from counterfoil.store import environment, links
@@ -70,7 +71,7 @@ async def crew_at_work(settings: Settings, outside: Outside, about: About) -> As
     """
     crew = await assemble_crew(settings, outside)
     check_plan(about, crew.environment, settings)
-    crew.supervisor.start(receives=False)
+    crew.supervisor.start(Role.ERRANDS)
     broken = asyncio.create_task(crew.supervisor.wait())
     try:
         while not (crew.context.catch_up.complete or broken.done()):

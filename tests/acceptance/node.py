@@ -1,7 +1,9 @@
 """A real ``counterfoil serve``, as a process, beside a sandbox on a socket."""
 
 import asyncio
+import contextlib
 import os
+import random
 import signal
 import socket
 import sys
@@ -18,10 +20,12 @@ _OURS = ("CLERK", "STRIPE", "COUNTERFOIL", "DATABASE_URL")
 
 
 def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that is free now, and that nobody's outgoing connection is given before it is used."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)  # below those that the kernel hands out
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Serve:
@@ -64,9 +68,9 @@ class Serve:
                 stderr=log,
             )
 
-    async def ready(self) -> None:
-        """Wait until it takes deliveries."""
-        end = time.monotonic() + READY
+    async def ready(self, patience: float = READY) -> None:
+        """Wait until it takes deliveries, or works."""
+        end = time.monotonic() + patience
         async with aiohttp.ClientSession() as session:
             while time.monotonic() < end:
                 assert self.process is not None

@@ -109,6 +109,9 @@ class Process:
         await self.point("written")
         return result
 
+    async def tidy(self) -> None:
+        await self.point("tidy")
+
     async def read(self, job: Job[T]) -> T:
         await self.point("read")
         return self.stage.look(job)

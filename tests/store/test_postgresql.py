@@ -287,7 +287,7 @@ def test_a_claim_reads_the_due_links_from_their_index_without_sorting(
     ]
     put(connection, *rows)
     connection.exec_driver_sql("ANALYZE link_rows")
-    values = {"lane": 0, "now": NOW, "lease_end": LEASE_END, "limit": 64}
+    values = {"lane": 0, "now": NOW, "lease_end": LEASE_END, "limit": 64, "by_database": False}
     plan = [row[0] for row in connection.execute(text(f"EXPLAIN {links._CLAIM_SHARED.text}"), values)]
     assert any("Index Scan using ix_links_due" in line for line in plan), plan
     assert not any("Seq Scan on link_rows" in line for line in plan), plan
@@ -380,3 +380,20 @@ def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'counterfoil\[postgresql\]'"):
         connect("postgresql://host/name")
+
+
+async def test_a_connection_on_which_no_transaction_can_begin_is_replaced(migrated_url: str) -> None:
+    """As after a failover: the old primary takes connections still, and refuses to write."""
+    engine = connect(migrated_url)
+    transact(engine, lambda connection: put(connection, due("user_a")))
+    raw = engine.raw_connection()
+    driver = raw.driver_connection
+    assert driver is not None
+    pid = driver.info.backend_pid
+    driver.execute("SELECT set_config('lock_timeout', '1s', false)")
+    driver.execute("BEGIN READ ONLY; SELECT 1")
+    raw.close()
+    assert transact(engine, lambda connection: links.get(connection, "user_a")) is not None
+    fresh = transact(engine, lambda connection: connection.execute(text("SELECT pg_backend_pid()")).scalar())
+    assert fresh != pid
+    engine.dispose()

@@ -56,7 +56,7 @@ def _shape(connection: Connection) -> dict[str, object]:
         )
         return {"columns": {tuple(row) for row in columns}, "indexes": {row[0] for row in indexes}}
     found: dict[str, object] = {}
-    for name in ("link_rows", "sightings", "journal", "environment"):
+    for name in ("link_rows", "sightings", "journal", "environment", "quotas"):
         rows = connection.exec_driver_sql(f"PRAGMA table_info({name})").all()
         found[name] = sorted(tuple(row)[1:] for row in rows)
     made = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql > ''")

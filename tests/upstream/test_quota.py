@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from counterfoil.core.link import Lane
-from counterfoil.upstream.quota import _SLACK, Bucket
+from counterfoil.upstream.quota import SLACK, Bucket
 from tests.upstream.support import now, virtual
 
 
@@ -69,7 +69,7 @@ async def test_no_window_has_more_than_the_rate_and_the_slack(rate: float) -> No
     await asyncio.gather(*tasks)
     times = [at for _, at in taken]
     assert len(times) == len(tasks)
-    slack = max(_SLACK, 2 / rate)
+    slack = max(SLACK, 2 / rate)
     for window in (1.0, 10.0):
         assert most_in(times, window) <= rate * (window + slack) + 1 + 1e-6
 

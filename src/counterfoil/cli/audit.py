@@ -28,7 +28,7 @@ from counterfoil.settings import Settings, load
 from counterfoil.store.database import InlineDatabase
 from counterfoil.store.ownership import sqlite_path
 from counterfoil.store.upgrade import versions
-from counterfoil.wiring import Outside, connect
+from counterfoil.wiring import Outside, connect, peers_of
 from counterfoil.wiring_audit import sides_of
 
 DRIFT = 2
@@ -108,8 +108,8 @@ async def _world(settings: Settings) -> AsyncIterator[tuple[Outside, bool]]:
     transport = AiohttpTransport()
     try:
         if await _is_there(settings):
-            async with reading(settings.database_url) as database:
-                yield Outside(database, SystemClock(), transport), True
+            async with reading(settings.database_url) as database, peers_of(settings) as peers:
+                yield Outside(database, SystemClock(), transport, peers=peers), True
         else:
             yield Outside(InlineDatabase("sqlite://"), SystemClock(), transport), False
     finally:

@@ -7,7 +7,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import structlog
 import typer
@@ -32,6 +32,8 @@ HEAD_LIMIT = 64 * 1024
 """Bytes of a request's head, and of a body not yet taken."""
 
 T = TypeVar("T")
+
+
 _log = structlog.get_logger(__name__)
 
 
@@ -40,10 +42,14 @@ def serve(
         bool,
         typer.Option(help="Take the news and journal what would be done, but write nothing outside."),
     ] = False,
+    role: Annotated[
+        Literal["all", "receiver", "worker"] | None,
+        typer.Option(help="PostgreSQL: what this node does; unset: COUNTERFOIL_ROLE, or all."),
+    ] = None,
 ) -> None:
     """Receive Clerk's webhooks and keep Stripe in step, until SIGTERM (which finishes what is in flight)."""
     with explained():
-        settings = load()
+        settings = load(role=role)
         configure_logging(settings.log_level)
         _allow_files()
         run(_serve(settings, observe=observe))
@@ -73,6 +79,7 @@ async def _serve(settings: Settings, *, observe: bool) -> None:
                 address=f"http://{settings.host}:{settings.port}{settings.webhook_path}",
                 environment=node.environment.sentence(),
                 observe=observe,
+                role=settings.role,
             )
             stopped = asyncio.create_task(stop.wait())
             broken = asyncio.create_task(node.supervisor.wait())
@@ -89,7 +96,7 @@ async def serving(settings: Settings, outside: Outside, *, observe: bool = False
     """A node that listens and works while the block lasts; leaving it finishes what is in flight."""
     _check_port(settings.host, settings.port)
     node = await assemble(settings, outside, observe=observe)
-    node.supervisor.start()
+    node.supervisor.start(node.role)
     server = server_for(node.application, settings.host, settings.port)
     listening = asyncio.create_task(server.serve())
     try:

@@ -30,7 +30,7 @@ from counterfoil.core.step import (
     WriteLinkBack,
 )
 from counterfoil.engine.context import CALL_TIME, Context, Task
-from counterfoil.errors import KeyRefused, NotFound, Paused, UpstreamError
+from counterfoil.errors import DatabaseUnavailable, KeyRefused, NotFound, Paused, UpstreamError
 from counterfoil.upstream.gate import Ticket
 
 _PATIENCE = 30.0
@@ -162,8 +162,11 @@ async def _look(context: Context, done: Effect, until: int, task: Task) -> Effec
     if early > 0:
         return replace(done, ending=Again(counts=False, after=early / 1_000), outcome="too early")
     patience = min(_PATIENCE, task.left() - CALL_TIME)
-    if patience > 0 and await context.catch_up.reach(until, patience):
-        return done
+    try:
+        if patience > 0 and await context.catch_up.reach(until, patience):
+            return done
+    except DatabaseUnavailable:
+        return replace(done, ending=Again(counts=False, after=1.0), outcome="the database does not answer")
     return replace(done, ending=Again(counts=False, after=1.0), outcome="the scan goes on")
 
 

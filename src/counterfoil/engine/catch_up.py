@@ -5,6 +5,7 @@ moment, and hands each one that names a user to the store. A scan that was cut s
 """
 
 import asyncio
+from collections.abc import Mapping
 
 import msgspec
 import structlog
@@ -17,6 +18,7 @@ from counterfoil.core.step import World
 from counterfoil.core.subject import user_id
 from counterfoil.engine.clock import Clock
 from counterfoil.engine.patience import patiently
+from counterfoil.engine.peers import Alone, Peers
 from counterfoil.errors import BadSubject, NotFound
 from counterfoil.store import environment, links
 from counterfoil.store.database import Database
@@ -25,6 +27,10 @@ from counterfoil.upstream.gate import BULK, LIVE, Ticket
 OVERLAP = 15 * MINUTE
 """Far more than any clock's error, or any time that a list may lag."""
 _SEEN_TO, _SCAN = "stripe_seen_to", "stripe_scan"
+_UNSURE = 2_000
+"""Milliseconds."""
+_FIRST_LOOK, _LONGEST_LOOK = 0.25, 2.0
+"""Seconds between looks at how far another node's scan has come."""
 
 _log = structlog.get_logger(__name__)
 
@@ -41,10 +47,18 @@ class Scan(msgspec.Struct, frozen=True):
     seen: int = 0
 
 
+def _decode_scan(remembered: Mapping[str, str]) -> Scan | None:
+    kept = remembered.get(_SCAN)
+    return msgspec.json.decode(kept, type=Scan) if kept is not None else None
+
+
 class CatchUp:
     """The shared scan. Belongs to one event loop."""
 
-    def __init__(self, database: Database, stripe: StripeApi, clock: Clock, policy: Policy) -> None:
+    def __init__(
+        self, database: Database, stripe: StripeApi, clock: Clock, policy: Policy, peers: Peers | None = None
+    ) -> None:
+        self._peers = peers or Alone()
         self._database = database
         self._stripe = stripe
         self._clock = clock
@@ -62,7 +76,8 @@ class CatchUp:
 
     async def first(self) -> None:
         """The scan at the start, tried until it ends: nothing is created before."""
-        await patiently(lambda: self._shared(BULK), "catch_up.failed")
+        began = self._lately()
+        await patiently(lambda: self._shared(BULK, began), "catch_up.failed")
 
     async def again(self) -> None:
         """Scan once more: what a restored database has forgotten to look for is found within a day.
@@ -70,7 +85,7 @@ class CatchUp:
         Raises:
             UpstreamError: the scan failed.
         """
-        await self._shared(BULK)
+        await self._shared(BULK, self._lately())
 
     async def reach(self, until: int, patience: float) -> bool:
         """Scan until ``seen_to`` is past ``until`` (Stripe's time, ms).
@@ -88,14 +103,18 @@ class CatchUp:
         if self._seen_to <= until:
             try:
                 async with asyncio.timeout(patience):
-                    await self._shared(LIVE)
+                    await self._shared(LIVE, until)
             except TimeoutError:
                 return False
         return self._seen_to > until
 
-    async def _shared(self, ticket: Ticket) -> None:
+    def _lately(self) -> int:
+        """Stripe's time now, less what its answers' whole seconds and our measure of it may be off."""
+        return self.world().stripe_now - _UNSURE
+
+    async def _shared(self, ticket: Ticket, until: int) -> None:
         if self._scan is None or self._scan.done():
-            self._scan = asyncio.create_task(self._run(ticket))
+            self._scan = asyncio.create_task(self._anywhere(ticket, until))
             # Whoever waits may be gone when it fails; then nobody asks for the error.
             self._scan.add_done_callback(lambda task: task.cancelled() or task.exception())
         await asyncio.shield(self._scan)
@@ -106,11 +125,32 @@ class CatchUp:
             self._scan.cancel()
             await asyncio.gather(self._scan, return_exceptions=True)
 
-    async def _run(self, ticket: Ticket) -> None:
-        remembered = await self._database.read(environment.load)
+    async def _anywhere(self, ticket: Ticket, until: int) -> None:
+        """Scan, or wait for another node's scan that reaches past ``until``: what it finds is for all."""
+        pause = _FIRST_LOOK
+        while not await self._peers.only("catch-up", lambda: self._run(ticket, until)):
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_LOOK)
+            if self._heard(await self._database.read(environment.load), until):
+                return
+
+    def _heard(self, remembered: Mapping[str, str], until: int) -> bool:
+        """Take over how far all nodes have come; whether that is past ``until``."""
+        scan = _decode_scan(remembered)
+        self.scanned = scan.seen if scan is not None else self.scanned
         seen_to = int(remembered.get(_SEEN_TO, "0"))
-        kept = remembered.get(_SCAN)
-        scan = msgspec.json.decode(kept, type=Scan) if kept is not None else None
+        if seen_to <= until:
+            return False
+        self._seen_to = seen_to
+        self.complete = True
+        return True
+
+    async def _run(self, ticket: Ticket, until: int) -> None:
+        remembered = await self._database.read(environment.load)
+        if not self._peers.alone and self._heard(remembered, until):
+            return  # another node's has ended while we waited for the lock
+        seen_to = int(remembered.get(_SEEN_TO, "0"))
+        scan = _decode_scan(remembered)
         try:
             began = await self._list(scan, seen_to, ticket)
         except NotFound:

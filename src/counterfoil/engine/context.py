@@ -9,7 +9,8 @@ from counterfoil.clerk.api import ClerkApi
 from counterfoil.core.link import Lane
 from counterfoil.core.policy import Policy
 from counterfoil.engine.catch_up import CatchUp
-from counterfoil.engine.clock import Clock
+from counterfoil.engine.clock import Clock, FollowingClock
+from counterfoil.engine.peers import Peers
 from counterfoil.errors import Paused
 from counterfoil.store.database import Database
 from counterfoil.upstream.gate import Ticket
@@ -34,11 +35,12 @@ class Context:
     database: Database
     clerk: ClerkApi
     stripe: StripeApi
-    clock: Clock
+    clock: FollowingClock
     catch_up: CatchUp
     rules: Rules
     instance_id: str
     """The pinned Clerk instance."""
+    peers: Peers
 
 
 @dataclass(frozen=True, slots=True)

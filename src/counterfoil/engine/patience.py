@@ -7,7 +7,7 @@ import structlog
 
 from counterfoil.errors import DatabaseUnavailable, UpstreamError
 
-_LONGEST = 60.0
+_LONGEST, _LONGEST_DATABASE = 60.0, 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -15,16 +15,22 @@ _log = structlog.get_logger(__name__)
 async def patiently(attempt: Callable[[], Awaitable[object]], failure: str) -> None:
     """Call ``attempt`` until it returns, with pauses from 1 s to 60 s, or as long as the upstream asks.
 
-    ``failure`` is the event that each failed try is logged as. Errors that are neither `UpstreamError`
-    nor `DatabaseUnavailable` are raised.
+    A database gets 5 s at most.
+    ``failure`` is the event that each failed try is logged as. Errors that are neither an upstream's nor the
+    database's are raised.
     """
     pause = 1.0
     while True:
         try:
             await attempt()
             return
-        except (UpstreamError, DatabaseUnavailable) as error:
+        except UpstreamError as error:
             _log.warning(failure, error=str(error), again_in=pause)
-            asked = error.retry_after if isinstance(error, UpstreamError) else None
-            await asyncio.sleep(asked or pause)
+            await asyncio.sleep(error.retry_after or pause)
             pause = min(pause * 2, _LONGEST)
+        except DatabaseUnavailable as error:
+            # It comes back sooner than an upstream: another server takes over.
+            pause = min(pause, _LONGEST_DATABASE)
+            _log.warning(failure, error=str(error), again_in=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_DATABASE)

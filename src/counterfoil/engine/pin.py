@@ -97,6 +97,7 @@ async def pin(database: Database, found: Environment, metadata_key: str, now: in
     """
 
     def job(connection: Connection) -> tuple[Environment, Policy]:
+        environment.lock(connection)  # of two first starts at once one pins, and the other compares
         recalled = recall(environment.load(connection), metadata_key)
         if recalled is None:
             values = {name: str(value) for name, value in msgspec.structs.asdict(found).items()}

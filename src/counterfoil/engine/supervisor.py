@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from enum import StrEnum
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from counterfoil.engine.deletions import are_held, release_deletions, rule
 from counterfoil.engine.ensure import Ensurer
 from counterfoil.engine.intake import Intake, Taken
 from counterfoil.engine.patience import patiently
+from counterfoil.engine.peers import Work
 from counterfoil.engine.sweep import Sweeper
 from counterfoil.engine.worker import Worker
 from counterfoil.errors import DatabaseUnavailable
@@ -28,9 +30,24 @@ from counterfoil.store.orders import Errand, place
 GRACE = 20.0
 """Seconds that turns under way get at the end; with the intake's drain it stays within 25."""
 _PRUNE_EVERY = 3600.0
+_STAND_BY = 5.0
+"""Seconds between looks at whether the node that does something for all does so still."""
+_TIME_EVERY = 15.0
 _PAGE = 500
 
 _log = structlog.get_logger(__name__)
+
+
+class Role(StrEnum):
+    """What a node does."""
+
+    ALL = "all"
+    RECEIVER = "receiver"
+    """Takes deliveries, and answers apps."""
+    WORKER = "worker"
+    """All but deliveries."""
+    ERRANDS = "errands"
+    """Works on what it is asked for, seeks no news, and takes none: for a command."""
 
 
 class Supervisor:
@@ -54,10 +71,10 @@ class Supervisor:
         self._alerts = alerts
         self._keep_journal = keep_journal
         self.worker = Worker(context)
-        self.ensurer = Ensurer(context, self.worker.wake)
+        self.ensurer = Ensurer(context, self._wake)
         self.worker.moved = self.ensurer.moved
-        self.intake = Intake(self._commit, wake=self.worker.wake)
-        self._sweeper = Sweeper(context, self.worker.wake)
+        self.intake = Intake(self._commit, wake=self._wake)
+        self._sweeper = Sweeper(context, self._wake)
         self._back = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
 
@@ -67,16 +84,16 @@ class Supervisor:
         if self._alerts is not None:
             self._alerts.look()
 
-    def start(self, *, receives: bool = True) -> None:
-        """Take deliveries at once; work begins when the first scan has ended.
-
-        Not where the node ``receives`` nothing, and only works on what it is asked for: then it seeks no news
-        either.
-        """
-        self._keep(self.intake.run(), "intake")
-        self._keep(self._work(seeks=receives), "work")
-        if self._alerts is not None and receives:
-            self._keep(self._alerts.run(), "alerts")
+    def start(self, role: Role = Role.ALL) -> None:
+        """Take deliveries at once; work begins when the first scan has ended."""
+        if role is not Role.WORKER:
+            self._keep(self.intake.run(), "intake")
+        if role is not Role.RECEIVER:
+            self._keep(self._work(seeks=role is not Role.ERRANDS), "work")
+            if self._alerts is not None and role is not Role.ERRANDS:
+                self._keep(self._only("alerts", self._alerts.run), "alerts")
+        if not self._context.peers.alone:
+            self._keep(self._follow_the_time(), "time")
 
     async def stop(self) -> None:
         """Finish what is in flight: first what was taken, then the turns under way."""
@@ -100,7 +117,7 @@ class Supervisor:
         count = await self._context.database.write(
             lambda connection: ask_again(connection, subject_ids, since, now)
         )
-        self.worker.wake()
+        self._wake()
         return count
 
     async def rule(self, subject_ids: Sequence[str], ruling: Ruling) -> int:
@@ -109,14 +126,14 @@ class Supervisor:
         count = await self._context.database.write(
             lambda connection: rule(connection, subject_ids, ruling, since, now)
         )
-        self.worker.wake()
+        self._wake()
         return count
 
     async def run_errands(self, errands: Sequence[Errand]) -> list[str]:
         """Ask links for what a plan says; returns the subjects to ask again, which a worker holds just now."""
         now, since = self._context.clock.now(), self._context.rules.policy.since
         held = await self._context.database.write(lambda connection: place(connection, errands, since, now))
-        self.worker.wake()
+        self._wake()
         return held
 
     async def release_deletions(self) -> int:
@@ -124,7 +141,7 @@ class Supervisor:
         now = self._context.clock.now()
         count = await self._context.database.write(partial(release_deletions, now=now))
         _log.warning("deletions.released", links=count)
-        self.worker.wake()
+        self._wake()
         return count
 
     def _keep(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -133,15 +150,44 @@ class Supervisor:
     async def _work(self, *, seeks: bool) -> None:
         await self._verify()
         await self._context.catch_up.first()
-        await patiently(self._reclaim, "start.delayed")
+        await patiently(self._reclaim, "start.database")
         if seeks and not self._context.rules.observe:
-            await patiently(self._unobserve, "start.delayed")
+            await patiently(self._unobserve, "start.database")
         async with asyncio.TaskGroup() as group:
             group.create_task(self.worker.run())
+            if not self._context.peers.alone:
+                group.create_task(self._context.peers.listen(self.worker.wake))
             if seeks:
-                group.create_task(self._sweeper.run())
-                group.create_task(self._prune())
+                group.create_task(self._only("chores", self._chores))
             group.create_task(self._hasten())
+
+    async def _chores(self) -> None:
+        """What one node does for all."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._sweeper.run())
+            group.create_task(self._prune())
+
+    async def _only(self, what: str, work: Work) -> None:
+        """Do ``work`` whenever no other node does it; for ever."""
+        while True:
+            try:
+                await self._context.peers.only(what, work)
+            except DatabaseUnavailable as error:
+                _log.warning("chores.database", what=what, error=str(error))
+            await asyncio.sleep(_STAND_BY)
+
+    async def _follow_the_time(self) -> None:
+        while True:
+            try:
+                await self._context.clock.follow(self._context.peers.time)
+            except DatabaseUnavailable as error:
+                _log.warning("time.database", error=str(error))
+            await asyncio.sleep(_TIME_EVERY)
+
+    def _wake(self) -> None:
+        """Something is due: whoever works may take it."""
+        self.worker.wake()
+        self._context.peers.tell()
 
     async def _hasten(self) -> None:
         """After an outage, links whose back-off has grown in it come at once; the quotas pace them."""
@@ -153,7 +199,7 @@ class Supervisor:
                 await self._context.database.write(partial(links.hasten, now=now))
             except DatabaseUnavailable as error:
                 _log.warning("hasten.failed", error=str(error))
-            self.worker.wake()
+            self._wake()
 
     async def _reclaim(self) -> None:
         """On SQLite one process owns the database, so leases from before our start are dead ones."""

@@ -24,8 +24,8 @@ LEASE = 120_000
 """Milliseconds: far longer than any one call, and renewed by nothing: a turn that lasts longer is cut."""
 _STEPS = 40
 """Calls in one turn at most; a link that needs more has something wrong with it, and waits."""
-_POLL = 30.0
-"""Seconds between looks at the database when nothing wakes us."""
+_POLL, _POLL_SHARED = 30.0, 1.0
+"""Seconds between looks at the database when nothing wakes us; and where others may write to it unheard."""
 
 _log = structlog.get_logger(__name__)
 
@@ -85,7 +85,8 @@ class Worker:
         now = self._context.clock.now()
         due = await self._context.database.read(figures.next_due)
         # What is due already and was not claimed is held by nobody we could wait for: a short pause.
-        pause = _POLL if due is None else min(max((due - now) / 1000, 0.02), _POLL)
+        longest = _POLL if self._context.peers.alone else _POLL_SHARED
+        pause = longest if due is None else min(max((due - now) / 1000, 0.02), longest)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self._wake.wait()
@@ -95,9 +96,10 @@ class Worker:
         # The lease's end by our own clock is taken before the claim: it can only be too early.
         deadline = context.clock.elapsed() + LEASE / 1000
         now, world = context.clock.now(), context.catch_up.world()
+        shared = not context.peers.alone
 
         def job(connection: Connection) -> list[tuple[Link, Next]]:
-            claimed = links.claim(connection, now, now + LEASE, free)
+            claimed = links.claim(connection, now, now + LEASE, free, by_database=shared)
             found = sightings.of_subjects(connection, [link.subject_id for link in claimed]) if claimed else {}
             turns = [Turn(link=link, sightings=found.get(link.subject_id, ())) for link in claimed]
             return [(turn.link, advance(connection, context.rules, turn, world, now)) for turn in turns]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, RootTransaction, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import StaticPool
@@ -146,7 +146,7 @@ def transact(engine: Engine, job: Job[T]) -> T:
     """Run ``job`` in one transaction, and return what it returns once that is committed.
 
     The job is run again where it is sure that nothing was kept: after a deadlock, and once after a
-    connection that was lost before the commit was sent.
+    connection that was lost, or refused to begin, before the commit was sent.
 
     Raises:
         DatabaseUnavailable: nothing was kept; or, where the connection was lost while the commit was under
@@ -156,7 +156,7 @@ def transact(engine: Engine, job: Job[T]) -> T:
     while True:
         committing = False
         try:
-            with engine.connect() as connection, connection.begin() as transaction:
+            with engine.connect() as connection, _begun(connection) as transaction:
                 result = job(connection)
                 _check_whole(connection)
                 committing = True
@@ -171,6 +171,17 @@ def transact(engine: Engine, job: Job[T]) -> T:
                 raise unavailable(error) from error
             if asked:
                 time.sleep(random.uniform(0.001, 0.01) * tries)
+
+
+def _begun(connection: Connection) -> RootTransaction:
+    try:
+        return connection.begin()
+    except DBAPIError as error:
+        # A primary that has become a standby takes connections, and refuses to write: another one may not.
+        if connection.dialect.name == "postgresql" and not connection.invalidated:
+            connection.invalidate()
+            error.connection_invalidated = True
+        raise
 
 
 def _check_whole(connection: Connection) -> None:

@@ -9,7 +9,14 @@ _PUT = text(
     "INSERT INTO environment (key, value) VALUES (:key, :value)"
     " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 )
+_LOCK = text("LOCK TABLE environment IN SHARE ROW EXCLUSIVE MODE")
 _DELETE = text("DELETE FROM environment WHERE key = :key")
+
+
+def lock(connection: Connection) -> None:
+    """Nobody else writes here until this transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_LOCK)
 
 
 def load(connection: Connection) -> dict[str, str]:

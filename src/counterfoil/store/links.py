@@ -71,19 +71,26 @@ _CHANGE_SHARED = text(
 _DROP = text("DELETE FROM link_rows WHERE subject_id = :subject_id AND customer_id IS NULL AND intent_key IS NULL")
 # Whoever takes over a lease that ran out cannot know what the last holder still wrote: applied = NULL.
 _LEASED = (
-    "lease = lease + 1, held = held + 1, due_at = :lease_end,"
+    "lease = lease + 1, held = held + 1, due_at = {lease_end},"
     " applied = CASE WHEN held > 0 THEN NULL ELSE applied END"
 )
 _CLAIM_HERE = text(
-    f"UPDATE link_rows SET {_LEASED} WHERE subject_id IN"  # noqa: S608
+    f"UPDATE link_rows SET {_LEASED.format(lease_end=':lease_end')} WHERE subject_id IN"  # noqa: S608
     " (SELECT subject_id FROM link_rows WHERE lane = :lane AND due_at <= :now ORDER BY due_at LIMIT :limit)"
     f" RETURNING {COLUMN_LIST}"
 )
+# Of nodes whose clocks differ none may take what another holds, so the database's own time counts.
+_TIME = (
+    "CASE WHEN CAST(:by_database AS BOOLEAN)"
+    " THEN CAST(extract(epoch FROM statement_timestamp()) * 1000 AS BIGINT) ELSE CAST(:now AS BIGINT) END"
+)
+_LEASE_END = f"{_TIME} + :lease_end - CAST(:now AS BIGINT)"
 # MATERIALIZED and ARRAY: planned as a join, the lane could be read, and locked, again and again.
 _CLAIM_SHARED = text(
     "WITH due AS MATERIALIZED (SELECT subject_id, due_at AS was_due FROM link_rows"  # noqa: S608
-    " WHERE lane = :lane AND due_at <= :now ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED),"
-    f" claimed AS (UPDATE link_rows SET {_LEASED} WHERE subject_id = ANY (ARRAY (SELECT subject_id FROM due))"
+    f" WHERE lane = :lane AND due_at <= {_TIME} ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED),"
+    f" claimed AS (UPDATE link_rows SET {_LEASED.format(lease_end=_LEASE_END)}"
+    " WHERE subject_id = ANY (ARRAY (SELECT subject_id FROM due))"
     f" RETURNING {COLUMN_LIST})"
     f" SELECT {COLUMN_LIST} FROM claimed JOIN due USING (subject_id) ORDER BY was_due"
 )
@@ -239,18 +246,29 @@ def after(connection: Connection, subject_id: str, limit: int) -> list[Link]:
     return [to_link(row) for row in connection.execute(_SELECT_PAGE, {"after": subject_id, "limit": limit})]
 
 
-def claim(connection: Connection, now: int, lease_end: int, limit: int) -> list[Link]:
+def claim(
+    connection: Connection, now: int, lease_end: int, limit: int, *, by_database: bool = False
+) -> list[Link]:
     """Take a lease on up to ``limit`` due links, live ones first.
+
+    Args:
+        connection: inside a transaction that may write.
+        now: milliseconds.
+        lease_end: the same.
+        limit: how many.
+        by_database: PostgreSQL's own time counts in place of ``now``, and the lease lasts as long from then.
 
     Returns:
         The links as claimed: ``lease`` is the claimer's number, ``held`` over 1 tells that an earlier
-        lease ran out.
+        lease ran out; ``due_at`` is the lease's end.
     """
     statement = _CLAIM_HERE if is_here(connection) else _CLAIM_SHARED
     claimed: list[Link] = []
     for lane in (0, 1):
         if len(claimed) < limit:
             values = {"lane": lane, "now": now, "lease_end": lease_end, "limit": limit - len(claimed)}
+            if statement is _CLAIM_SHARED:
+                values["by_database"] = by_database
             claimed += [to_link(row) for row in connection.execute(statement, values)]
     return claimed
 

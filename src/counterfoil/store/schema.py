@@ -119,3 +119,14 @@ environment = Table(
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
+
+quotas = Table(
+    "quotas",
+    metadata,
+    # Microseconds of the database's clock; what is granted last is kept only to be returned.
+    Column("bucket", Text, primary_key=True),
+    Column("next_at", BigInteger, nullable=False, server_default="0"),
+    Column("first", BigInteger, nullable=False, server_default="0"),
+    Column("granted", Integer, nullable=False, server_default="0"),
+    Column("live_until", BigInteger, nullable=False, server_default="0"),
+)

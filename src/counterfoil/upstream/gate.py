@@ -10,7 +10,7 @@ import msgspec
 from counterfoil.core.link import Lane
 from counterfoil.errors import RateLimited, UpstreamError
 from counterfoil.upstream.breaker import Breaker
-from counterfoil.upstream.quota import Bucket
+from counterfoil.upstream.quota import MakeSlots, Slots, own_slots
 
 T = TypeVar("T")
 Observer = Callable[[str, str, str, float], None]
@@ -45,18 +45,21 @@ class Gate:
         rate: float,
         observe: Observer,
         endpoint_rate: float | None = None,
+        slots: MakeSlots = own_slots,
     ) -> None:
         """Args:
         upstream: "clerk" or "stripe".
         rate: calls a second in all.
         observe: told of each call.
         endpoint_rate: calls a second of each operation; ``None``: no such limit.
+        slots: makes the buckets: of this node alone, or common to all.
         """
         self.breaker = Breaker(upstream)
         self._upstream = upstream
-        self._all = Bucket(rate)
+        self._slots = slots
+        self._all = slots(upstream, rate)
         self._endpoint_rate = endpoint_rate
-        self._endpoints: dict[str, Bucket] = {}
+        self._endpoints: dict[str, Slots] = {}
         self._observe = observe
 
     async def call(self, operation: str, ticket: Ticket, send: Callable[[], Awaitable[T]]) -> T:
@@ -92,9 +95,9 @@ class Gate:
         self._observe(self._upstream, operation, "ok", time.perf_counter() - began)
         return result
 
-    def _buckets(self, operation: str) -> list[Bucket]:
+    def _buckets(self, operation: str) -> list[Slots]:
         if self._endpoint_rate is None:
             return [self._all]
         if operation not in self._endpoints:
-            self._endpoints[operation] = Bucket(self._endpoint_rate)
+            self._endpoints[operation] = self._slots(f"{self._upstream} {operation}", self._endpoint_rate)
         return [self._endpoints[operation], self._all]

@@ -76,14 +76,14 @@ class Desk:
     apply: Callable[[Sequence[Errand]], Awaitable[Sequence[str]]]
 
 
-def build(receiver: ASGIApp, webhook_path: str, desk: Desk, api: Api) -> ASGIApp:
-    """Put the receiver, the local API and the API for apps together."""
+def build(receiver: ASGIApp | None, webhook_path: str, desk: Desk, api: Api) -> ASGIApp:
+    """Put the receiver (``None``: this node takes no deliveries), the local API and the API for apps together."""
     local = Starlette(routes=local_routes(desk, api), exception_handlers={DatabaseUnavailable: _unavailable})
     # Not sent on to the same path without its slash: the redirect would repeat whatever Host the request names.
     local.router.redirect_slashes = False
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == webhook_path:
+        if receiver is not None and scope["type"] == "http" and scope["path"] == webhook_path:
             await receiver(scope, receive, send)
         else:
             await local(scope, receive, send)

@@ -1,0 +1,1 @@
+"""What the previous release asks of the database, frozen: see `record`."""
