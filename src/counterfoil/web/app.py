@@ -1,5 +1,7 @@
 """The ASGI application: the webhook's path goes straight to the receiver, all else to Starlette.
 
+The receiver's half may run in a process of its own (`counterfoil.web.listener`).
+
 ``/healthz`` (the process lives), ``/readyz`` (deliveries are taken), ``/metrics``; for the command line
 ``/v1/retry``, ``/v1/undo`` and ``/v1/release``, with the token that ``serve`` leaves beside its database; and the
 API for apps.
@@ -10,17 +12,19 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
+from prometheus_client import CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from counterfoil.core.subject import user_id
 from counterfoil.errors import BadSubject
 from counterfoil.web.api import Api, opens, routes
 
 _LIMIT = 64 * 1024
+METRICS = "/metrics"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -71,17 +75,40 @@ class Desk:
     release: Callable[[ReleaseRequest], Awaitable[int]]
 
 
-def build(receiver: ASGIApp, webhook_path: str, desk: Desk, api: Api) -> ASGIApp:
-    """Put the receiver, the local API and the API for apps together."""
-    local = Starlette(routes=local_routes(desk, api))
+def with_receiver(receiver: ASGIApp, webhook_path: str, others: ASGIApp, registry: CollectorRegistry) -> ASGIApp:
+    """Put the receiver in front of what answers all other paths, and its figures behind theirs."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == webhook_path:
             await receiver(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] == METRICS:
+            await others(scope, receive, _followed_by(registry, send))
         else:
-            await local(scope, receive, send)
+            await others(scope, receive, send)
 
     return app
+
+
+def _followed_by(registry: CollectorRegistry, send: Send) -> Send:
+    """Send an answer of one part with the registry's figures at its end."""
+    start: Message = {}
+
+    async def longer(message: Message) -> None:
+        nonlocal start
+        if message["type"] == "http.response.start":
+            start = message
+            return
+        body = message["body"] + (generate_latest(registry) if start["status"] == 200 else b"")
+        headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
+        await send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
+        await send({**message, "body": body})
+
+    return longer
+
+
+def build(desk: Desk, api: Api) -> ASGIApp:
+    """The local API and the API for apps."""
+    return Starlette(routes=local_routes(desk, api))
 
 
 def local_routes(desk: Desk, api: Api) -> list[Route]:
@@ -113,7 +140,7 @@ def local_routes(desk: Desk, api: Api) -> list[Route]:
     return [
         Route("/healthz", healthz),
         Route("/readyz", readyz),
-        Route("/metrics", metrics),
+        Route(METRICS, metrics),
         Route("/v1/retry", order(RetryRequest, "retried", desk.retry), methods=["POST"]),
         Route("/v1/undo", order(UndoRequest, "undone", desk.undo), methods=["POST"]),
         Route("/v1/release", order(ReleaseRequest, "released", desk.release), methods=["POST"]),
