@@ -9,6 +9,7 @@ is run again.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, text
@@ -20,6 +21,7 @@ from counterfoil.store.rows import (
     COLUMN_LIST,
     INTAKE_COLUMNS,
     WORKER_COLUMNS,
+    driver,
     recordset,
     to_intake_row,
     to_link,
@@ -40,9 +42,7 @@ def _assign(names: Iterable[str]) -> str:
 # The statements are made of this module's own column names and of bound parameters.
 _SELECT_ONE = text(f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = :subject_id")  # noqa: S608
 # One parameter for all ids: the statement is the same for every batch.
-_SELECT_HERE = text(
-    f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id IN (SELECT value FROM json_each(:ids))"  # noqa: S608
-)
+_SELECT_HERE = f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id IN (SELECT value FROM json_each(?))"  # noqa: S608
 _SELECT_LOCKED = text(
     f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = ANY(:ids) ORDER BY subject_id FOR UPDATE"  # noqa: S608
 )
@@ -218,8 +218,12 @@ def _fold_rows(
 
 def _lock(connection: Connection, ids: Collection[str]) -> dict[str, Link]:
     """The links of ``ids`` that exist, held against other writers until the transaction ends."""
-    statement = _SELECT_HERE if _here(connection) else _SELECT_LOCKED
-    return {row[0]: to_link(row) for row in connection.execute(statement, {"ids": _ids(connection, ids)})}
+    these = _ids(connection, ids)
+    if _here(connection):
+        rows: Iterable[Sequence[Any]] = driver(connection).execute(_SELECT_HERE, (these,))
+    else:
+        rows = connection.execute(_SELECT_LOCKED, {"ids": these})
+    return {row[0]: to_link(row) for row in rows}
 
 
 def _write(connection: Connection, before: Collection[str], links: Mapping[str, Link]) -> set[str]:

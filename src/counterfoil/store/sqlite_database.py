@@ -6,6 +6,7 @@ interpreter, twice for every row ([decision 0014](docs/decisions/0014-sqlite-on-
 """
 
 import asyncio
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import Connection, RootTransaction
@@ -91,7 +92,7 @@ class SqliteDatabase:
         except Exception as error:
             self._roll_back()
             if len(batch) == 1:
-                batch[0].error = unavailable(error) if isinstance(error, DBAPIError) else error
+                batch[0].error = unavailable(error) if isinstance(error, DBAPIError | sqlite3.Error) else error
                 return
             for waiting in batch:
                 await self._transact([waiting])
