@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import secrets
 import statistics
 import subprocess
@@ -292,18 +291,28 @@ async def memory(board: Board, place: Place) -> None:
     board.add(f"peak memory, {linked:,} links scanned and walked", f"{peak:.0f} MB")
 
 
-def _cpu(node: Serve) -> float:
+def _processes(node: Serve) -> list[int]:
+    """The node and its listener."""
     assert node.process is not None
-    fields = Path(f"/proc/{node.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    own = node.process.pid
+    return [own, *map(int, Path(f"/proc/{own}/task/{own}/children").read_text().split())]
+
+
+def _cpu(node: Serve) -> float:
+    ticks = 0
+    for process in _processes(node):
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _peak_mb(node: Serve) -> float:
-    assert node.process is not None
-    for line in Path(f"/proc/{node.process.pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    """Of both processes together."""
+    kilobytes = 0
+    for process in _processes(node):
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        kilobytes += next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return kilobytes / 1024
 
 
 async def _main(wanted: list[str], url: str | None) -> int:

@@ -173,7 +173,7 @@ async def _listen(end: socket.socket) -> None:
     application = with_receiver(receiver, opened.webhook_path, passage.pass_on, registry)
     server = server_for(application, opened.host, opened.port)
     listening = asyncio.create_task(server.serve())
-    await asyncio.sleep(0)
+    await _until_open(opened, listening)
     channel.tell(Opened())
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({listening, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -182,6 +182,21 @@ async def _listen(end: socket.socket) -> None:
         await listening
     # The server's own threads outlive its end by a moment; an interpreter that goes first makes them abort.
     await asyncio.sleep(0.3)
+
+
+async def _until_open(opened: Opening, listening: "asyncio.Task[None]") -> None:
+    """Return when connections are taken; raises what the server raised, where it could not take the port."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(opened.host, opened.host)  # noqa: S104 - compared, not bound
+    await asyncio.sleep(0)  # the port is taken in its first step
+    while not listening.done():
+        try:
+            _, writer = await asyncio.open_connection(host, opened.port)
+        except OSError:
+            await asyncio.sleep(0.01)
+        else:
+            writer.close()
+            return
+    listening.result()
 
 
 def main(descriptor: int) -> None:

@@ -51,7 +51,6 @@ class Listening:
         self._process: asyncio.subprocess.Process | None = None
         self._visit: _Visit | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._stopping = False
 
     async def start(self) -> None:
         """Return when the listener listens; from then on it is started anew whenever it dies.
@@ -79,7 +78,7 @@ class Listening:
         if not await visit.opened:
             await self._process.wait()
             raise ConfigurationError(
-                f"cannot listen on {self._opening.host}:{self._opening.port}: the process that listens ended"
+                "the process that receives deliveries ended at its start; its own words are above"
             )
 
     async def _keep(self) -> None:
@@ -87,8 +86,6 @@ class Listening:
         while True:
             assert self._process is not None
             code = await self._process.wait()
-            if self._stopping:
-                return
             _log.error("listener.died", code=code, again_in=_AGAIN)
             await asyncio.sleep(_AGAIN)
             with contextlib.suppress(ConfigurationError):
@@ -96,8 +93,10 @@ class Listening:
 
     async def stop(self) -> None:
         """Have it take no more requests, answer those that are there, and end."""
-        self._stopping = True
-        if self._process is None or self._visit is None or self._keeper is None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._process is None or self._visit is None:
             return
         self._visit.channel.tell(Stop())
         try:
@@ -106,8 +105,6 @@ class Listening:
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
-        self._keeper.cancel()
-        await asyncio.gather(self._keeper, return_exceptions=True)
         self._visit.channel.close()
 
 
