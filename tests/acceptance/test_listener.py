@@ -18,6 +18,7 @@ from counterfoil.errors import ConfigurationError, IntakeFull
 from counterfoil.sandbox.clerk import ClerkSettings
 from counterfoil.sandbox.svix import SvixSettings
 from counterfoil.web.channel import Item, Opening
+from counterfoil.web.listener import BODY_LIMIT
 from counterfoil.web.listening import Listening
 from tests.acceptance.node import free_port
 from tools.load import signed
@@ -135,7 +136,7 @@ async def test_all_other_requests_are_the_nodes_to_answer() -> None:
             assert answer.status == 404
         async with session.get("/fails") as answer:
             assert answer.status == 500
-        async with session.post("/echo", data=b"x" * 200_000) as answer:
+        async with session.post("/echo", data=b"x" * (BODY_LIMIT + 1)) as answer:
             assert answer.status == 413
 
 

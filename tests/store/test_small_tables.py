@@ -59,6 +59,13 @@ def test_what_is_remembered_is_replaced_and_forgotten(connection: Connection) ->
     assert environment.load(connection) == {"b": "3", "c": "4"}
 
 
+def test_who_looks_before_writing_may_shut_others_out(connection: Connection) -> None:
+    environment.lock(connection)
+    environment.put(connection, {"a": "1"})
+    environment.lock(connection)
+    assert environment.load(connection) == {"a": "1"}
+
+
 def test_an_empty_database_has_figures(connection: Connection) -> None:
     found = figures.figures(connection)
     assert (found.links, found.deleted, found.linked, found.flagged, found.unreadable) == (0, 0, 0, 0, 0)
