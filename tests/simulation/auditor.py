@@ -184,7 +184,7 @@ class Auditor:
             plan = self._plan()
             found = await self._until_done(lambda process, plan=plan: self._audit(process, plan), [])  # type: ignore[misc]
             if all(each.repair is None for each in found):
-                break
+                return await self.verify(found)
             report = await self._until_done(
                 lambda process, plan=plan: self._apply(process, plan, deletes, beside=beside),  # type: ignore[misc]
                 [],
@@ -192,12 +192,12 @@ class Auditor:
             for note in (*report.skipped, *report.refused):
                 if not self._taken(note.key, note.why):
                     say(f"in peace a line was not carried out: {note}")
-        await self.verify()
+        return await self.verify(await self._last_audit(database=True))
 
-    async def verify(self) -> None:
+    async def verify(self, found: Sequence[Finding] | None = None) -> None:
         """In peace: an audit finds nothing but what is for a person, and the judge of both sides agrees."""
         say = self._stage.watch.say
-        found = await self._last_audit(database=True)
+        found = found if found is not None else await self._last_audit(database=True)
         person = {each.subject_id for each in found}
         for each in found:
             if each.repair is not None and not self._taken(each.key, "claimed"):

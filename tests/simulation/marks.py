@@ -109,6 +109,7 @@ RARE = frozenset(
         "result Park duplicate",
         "result Park foreign",
         "call WriteLinkBack: NotFound",
+        "an outage of hours",
         "an app hung up",
         "an app's node died",
         "an ensure was answered 503",

@@ -18,7 +18,7 @@ from tests.simulation.shrink import attempt, command, cut, shrink
 from tools.prove import seeds_until_found
 
 SHARES = 2
-SEEDS = 120
+SEEDS = 100
 """In each share; both cores have one."""
 _REGRESSIONS = Path(__file__).with_name("regressions.txt")
 REGRESSIONS = [int(line.split()[0]) for line in _REGRESSIONS.read_text().splitlines() if line[0] != "#"]
