@@ -136,7 +136,7 @@ async def test_all_other_requests_are_the_nodes_to_answer() -> None:
             assert answer.status == 404
         async with session.get("/fails") as answer:
             assert answer.status == 500
-        async with session.post("/echo", data=b"x" * (BODY_LIMIT + 1)) as answer:
+        async with session.post("/echo", data=BytesIO(bytes(BODY_LIMIT + 1))) as answer:
             assert answer.status == 413
 
 
