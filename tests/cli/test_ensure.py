@@ -11,9 +11,9 @@ import pytest_asyncio
 from counterfoil.client import ensure_customer
 from counterfoil.errors import ConfigurationError, UserUnknown
 from counterfoil.sandbox.faults import Fault
+from tests.acceptance.standing import Standing, standing_in
 from tests.asking import TOKEN
 from tests.cli.support import beside
-from tests.acceptance.standing import Standing, standing_in
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -4,11 +4,8 @@ import asyncio
 import json
 import re
 import signal
-import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp

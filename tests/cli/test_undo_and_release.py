@@ -13,8 +13,8 @@ from counterfoil.core.link import Deletion, Doubt, Link, ParkReason, Ruling
 from counterfoil.engine.deletions import HELD_AT, are_held
 from counterfoil.store import environment, links
 from counterfoil.store.database import InlineDatabase
-from tests.cli.support import beside, command, pinned, until
 from tests.acceptance.standing import Standing, standing_in
+from tests.cli.support import beside, command, pinned, until
 from tests.store.support import put
 
 DELETED = "SELECT dirty_at IS NULL AND deleted_at IS NOT NULL FROM link_rows WHERE subject_id = ?"

@@ -116,6 +116,9 @@ class Process:
         await self.point("read")
         return self.stage.look(job)
 
+    async def tidy(self) -> None:
+        return None
+
     async def close(self) -> None:
         return None
 

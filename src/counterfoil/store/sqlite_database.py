@@ -122,11 +122,11 @@ class SqliteDatabase:
 
 
 def _empty_log(url: str) -> None:
-    """On a connection of its own. Where somebody reads or writes for too long nothing is done, until the next time."""
+    """On a connection of its own. Where somebody reads or writes for too long, nothing is done until the next time."""
     engine = connect(url)
     try:
         connection = engine.raw_connection()
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[attr-defined]
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"the database cannot be used: {error}") from error
