@@ -122,7 +122,7 @@ class SqliteDatabase:
 
 
 def _empty_log(url: str) -> None:
-    """On a connection of its own. Where somebody reads or writes for too long, nothing is done until the next time."""
+    """On a connection of its own. Where others read or write for too long, nothing is done until the next time."""
     engine = connect(url)
     try:
         connection = engine.raw_connection()
