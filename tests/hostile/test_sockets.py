@@ -245,9 +245,7 @@ async def _timed(standing: Standing, name: str, seconds: float) -> list[float]:
     return sorted(took)
 
 
-async def _while_attacked(
-    attacks: list[Coroutine[Any, Any, int]], work: Coroutine[Any, Any, Any]
-) -> tuple[Any, int]:
+async def _while_attacked(attacks: list[Coroutine[Any, Any, None]], work: Coroutine[Any, Any, T]) -> T:
     tasks = [asyncio.create_task(each) for each in attacks]
     done = await work
     for task in tasks:
