@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 try:
-    import atheris
+    import atheris  # type: ignore[import-untyped]
 except ImportError:  # there is no wheel for every machine
     atheris = None
 

@@ -15,7 +15,7 @@ import aiohttp
 from counterfoil.cli.sandbox import environment
 from counterfoil.sandbox.sandbox import SandboxSettings
 
-READY = 30.0
+READY = 90.0
 _OURS = ("CLERK", "STRIPE", "COUNTERFOIL", "DATABASE_URL")
 
 

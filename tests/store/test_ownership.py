@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from counterfoil.errors import ConfigurationError, DatabaseBusy
+from counterfoil.errors import ConfigurationError, DatabaseBusy, DatabaseUnavailable
 from counterfoil.store.ownership import Holder, Ownership, holder, sqlite_path
 
 HOLD = """
@@ -58,6 +58,14 @@ def test_the_lock_is_for_this_user_only_and_its_token_is_gone_afterwards(url: st
         assert stat.S_IMODE(lock.stat().st_mode) == 0o600
         assert "secret" in lock.read_text()
     assert lock.read_text() == ""
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DatabaseUnavailable, match="No such file"),
+        Ownership(f"sqlite:///{tmp_path / 'no' / 'x.db'}"),
+    ):
+        pass
 
 
 def test_asking_who_holds_it_makes_no_file(url: str, tmp_path: Path) -> None:

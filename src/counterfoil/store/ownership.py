@@ -9,7 +9,7 @@ from typing import Self
 import msgspec
 
 from counterfoil.core.reading import NOT_JSON
-from counterfoil.errors import DatabaseBusy
+from counterfoil.errors import DatabaseBusy, DatabaseUnavailable
 from counterfoil.store.engine import parse
 
 
@@ -56,11 +56,19 @@ class Ownership:
         self._file: int | None = None
 
     def __enter__(self) -> Self:
-        """Raises `DatabaseBusy` where another process owns the database."""
+        """Take the lock.
+
+        Raises:
+            DatabaseBusy: another process owns the database.
+            DatabaseUnavailable: the lock cannot be made where the database is.
+        """
         if self._path is not None:
             path = _lock_path(self._path)
             # Its text holds the local API's token: for this user's eyes only.
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            except OSError as error:
+                raise DatabaseUnavailable(f"{path} cannot be made or opened: {error.strerror}") from None
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -73,11 +81,14 @@ class Ownership:
         return self
 
     def publish(self, address: str, token: str) -> None:
-        """Say how to reach us."""
+        """Say how to reach us. Raises `DatabaseUnavailable` where that cannot be written."""
         if self._file is not None:
             text = msgspec.json.encode(Holder(os.getpid(), address, token))
             os.ftruncate(self._file, 0)
-            os.pwrite(self._file, text, 0)
+            try:
+                os.pwrite(self._file, text, 0)
+            except OSError as error:
+                raise DatabaseUnavailable(f"the lock beside the database: {error.strerror}") from None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

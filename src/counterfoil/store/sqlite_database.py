@@ -102,7 +102,7 @@ class SqliteDatabase:
         except Exception as error:
             self._roll_back()
             if len(batch) == 1:
-                batch[0].error = unavailable(error) if isinstance(error, DBAPIError | sqlite3.Error) else error
+                batch[0].error = unavailable(error) if isinstance(error, DBAPIError) else error
                 return
             for waiting in batch:
                 await self._transact([waiting])
@@ -122,7 +122,7 @@ class SqliteDatabase:
 
 
 def _empty_log(url: str) -> None:
-    """On a connection of its own. Where somebody reads or writes for too long it is left to the next time."""
+    """On a connection of its own. Where others read or write for too long, nothing is done until the next time."""
     engine = connect(url)
     try:
         connection = engine.raw_connection()
