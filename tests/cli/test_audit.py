@@ -14,6 +14,7 @@ from counterfoil.sandbox.sandbox import Sandbox
 from tests.acceptance.node import Serve
 from tests.audit.support import SWIFT
 from tests.cli.support import command, keys, process
+from tests.databases import Home
 
 NOW = 1_795_000_000.0
 SECRET = "CLERK_WEBHOOK_SIGNING_SECRET"
@@ -63,13 +64,15 @@ async def test_a_dry_run_changes_nothing_and_a_plan_of_elsewhere_is_refused(
     assert {call.method for side in ("clerk", "stripe") for call in sandbox.calls(side)} == {"GET"}
 
 
-async def test_a_running_serve_carries_the_plan_out(tmp_path: Path, sandbox: Sandbox) -> None:
+async def test_beside_a_running_serve_a_plan_is_carried_out(tmp_path: Path, sandbox: Sandbox, home: Home) -> None:
+    """On SQLite the serve does it, which owns the file; on PostgreSQL workers of the apply's own do."""
     Planter(sandbox, 4, NOW).plant(60)
+    database = {"DATABASE_URL": home.empty()}
     async with serve_sandbox(sandbox) as base:
-        serve = Serve(tmp_path, sandbox.settings, base, **SWIFT)
+        serve = Serve(tmp_path, sandbox.settings, base, **database, **SWIFT)
         await serve.start()
         await serve.ready()
-        environ = {**keys(sandbox, base), **SWIFT}
+        environ = {**keys(sandbox, base), **database, **SWIFT}
         audited = await process(tmp_path, "audit", "--out", "plan.jsonl", "--json", **environ)
         applied = await process(tmp_path, "apply", "plan.jsonl", "--yes", "--json", **environ)
         again = await process(tmp_path, "audit", "--json", **environ)
@@ -81,8 +84,9 @@ async def test_a_running_serve_carries_the_plan_out(tmp_path: Path, sandbox: San
     assert not any(call.method == "DELETE" for call in sandbox.calls("stripe"))
 
 
-async def test_a_backfill_makes_what_is_missing_and_links_it(tmp_path: Path, sandbox: Sandbox) -> None:
-    async with messy(sandbox) as environ:
+async def test_a_backfill_makes_what_is_missing_and_links_it(tmp_path: Path, sandbox: Sandbox, home: Home) -> None:
+    async with messy(sandbox) as two_keys:
+        environ = {**two_keys, "DATABASE_URL": home.empty()}
         before = await process(tmp_path, "audit", "--json", **environ)
         done = await process(tmp_path, "backfill", "--yes", "--json", **environ)
         after = await process(tmp_path, "audit", "--json", **environ)
