@@ -53,6 +53,7 @@ class Trial:
 
     def __init__(self, owed: list[Mutant], tests: tuple[str, ...], verdicts: Verdicts, jobs: int) -> None:
         self.owed, self.tests, self.verdicts, self.jobs = owed, tests, verdicts, jobs
+        self.files = files(tests)  # as they are now: who edits them meanwhile has them tried by the next run
         self.failed = False
         self.cost: dict[str, float] = {}
         self.runs: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
@@ -118,11 +119,11 @@ class Trial:
                 self._try(None, items, os.open(os.devnull, os.O_WRONLY))
             if os.waitpid(child, 0)[1] != 0:
                 raise RuntimeError("tests that noticed mutants fail without one, too: something else has changed")
-        self.verdicts.keep(batch, self.tests)
+        self.verdicts.keep(batch, self.files)
 
     def _look(self, items: list[pytest.Item]) -> None:
         """What each test costs, and which lines it runs: of files that were looked at, that is kept."""
-        now, code = files(self.tests), digest("".join((SOURCE / each).read_text() for each in TARGETS))
+        now, code = self.files, digest("".join((SOURCE / each).read_text() for each in TARGETS))
         kept = json.loads(SEEN.read_text()) if SEEN.exists() else {}
         seen = {name: each for name, each in kept.items() if (each["code"], each["text"]) == (code, now.get(name))}
         fresh = [item for item in items if file_of(item.nodeid) not in seen]
@@ -196,7 +197,7 @@ class Trial:
         names = set(self._running(mutant))
         known = self.verdicts.of(mutant)
         if known is not None and isinstance(known["tried"], dict):
-            now = files(self.tests)
+            now = self.files
             names = {name for name in names if known["tried"].get(file_of(name)) != now[file_of(name)]}
         noticing = self.noticing[mutant.text]
         spent, chosen = 0.0, list[str]()
@@ -213,7 +214,7 @@ class Trial:
         if mutant.constant:
             names = made_of(mutant.module, mutant.function)
             reached = {module: users(module, names) for module in TARGETS}
-            texts = {name: (ROOT / name).read_text() for name in files(self.tests)}
+            texts = {name: (ROOT / name).read_text() for name in self.files}
             naming = {name for name, text in texts.items() if any(each in text for each in names)}
             yield from (name for name in self.cost if file_of(name) in naming)
         for module, lines in reached.items():
