@@ -27,8 +27,8 @@ SEEN = ROOT / ".mutants-seen.json"
 """By file of tests, what each test costs and which lines it runs."""
 _EXAMPLES = 50
 """Examples of one property."""
-_BUDGET = 1.5
-"""Seconds of CPU that the tests of one mutant may take: whoever would be noticed later counts as a survivor."""
+_BUDGET = 4.0
+"""Seconds that the tests of one mutant may take: whoever would be noticed later counts as a survivor."""
 _BATCH = 50
 _MEMORY = 4 << 30
 _PATIENCE = 60
@@ -135,9 +135,7 @@ class Trial:
                 for line, names in lines.items():
                     self.runs[module][int(line)] += names
         SEEN.write_text(json.dumps(kept | seen))
-        self.console.print(
-            f"{len(self.cost)} tests, {sum(self.cost.values()):.0f} s of CPU; {len(self.owed)} mutants"
-        )
+        self.console.print(f"{len(self.cost)} tests, {sum(self.cost.values()):.0f} s; {len(self.owed)} mutants")
 
     def _watched(self, items: list[pytest.Item]) -> dict[str, dict[str, Any]]:
         """Run tests as they are; by file, their costs and their lines."""
@@ -150,10 +148,10 @@ class Trial:
         watch.start()
         for item, following in zip(items, [*items[1:], items[0]], strict=True):
             watch.switch_context(item.nodeid)
-            began = time.process_time()
+            began = time.perf_counter()  # not the CPU's time alone: a database's server works, too
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             file = found.setdefault(file_of(item.nodeid), {"cost": {}, "runs": {}})
-            file["cost"][item.nodeid] = time.process_time() - began
+            file["cost"][item.nodeid] = time.perf_counter() - began
         watch.stop()
         data = watch.get_data()
         for path in data.measured_files():
