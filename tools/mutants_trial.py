@@ -188,7 +188,9 @@ class Trial:
             done, names, reading = running.pop(child)
             begun = os.read(reading, 1 << 16).split()
             os.close(reading)
-            yield done, names[int(begun[-1])] if status and begun else "its own import" if status else ""
+            if status and not begun:
+                raise RuntimeError(f"cannot be put in place: {done.name}")
+            yield done, names[int(begun[-1])] if status else ""
 
     def _tests_of(self, mutant: Mutant) -> list[str]:
         """The tests that run the mutant's lines and were not tried before, the likely and cheap ones first."""
