@@ -31,8 +31,9 @@ _BUDGET = 4.0
 """Seconds that the tests of one mutant may take: whoever would be noticed later counts as a survivor."""
 _BATCH = 50
 _MEMORY = 4 << 30
-_PATIENCE = 60
-"""Seconds of the clock that a test may take more than usual: then it hangs, which is noticed too."""
+_CPU = 30
+_PATIENCE = 120
+"""Seconds, of CPU and of the clock, that a test may take more than usual: then it hangs, which is noticed too."""
 
 
 def passes(trial: "Trial") -> bool:
@@ -90,6 +91,7 @@ class Trial:
         if session.testsfailed:
             return False
         self._look(session.items)
+        self._warm(session.items)
         if self.failed:
             session.testsfailed = 1
             return True
@@ -108,6 +110,14 @@ class Trial:
                     batch = []
             self._keep(session, batch)
         return True
+
+    def _warm(self, items: list[pytest.Item]) -> None:
+        """Have all that lasts for the session made here, once: a test of each file, for each kind of database."""
+        kinds = {(file_of(item.nodeid), "[postgresql" in item.nodeid): item for item in items}
+        first = list(kinds.values())
+        first[0].session._setupstate.teardown_exact(first[0])
+        for item, following in zip(first, [*first[1:], first[0]], strict=True):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
 
     def _keep(self, session: pytest.Session, batch: list[tuple[Mutant, str]]) -> None:
         """Keep verdicts, once the tests that noticed something have passed in a fork where nothing is changed."""
@@ -236,7 +246,7 @@ class Trial:
             for number, item in enumerate(items):
                 os.write(told, f"{number} ".encode())
                 cost = self.cost[item.nodeid]
-                signal.setitimer(signal.ITIMER_PROF, 3 + 8 * cost)
+                signal.setitimer(signal.ITIMER_PROF, _CPU + 8 * cost)
                 signal.alarm(_PATIENCE + int(20 * cost))
                 following = items[number + 1] if number + 1 < len(items) else item
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
