@@ -16,6 +16,7 @@ LEAST = 90.0
 _CORE = ("tests/core",)
 _LEASES = (
     "tests/store/test_links.py",
+    "tests/store/test_postgresql.py",
     "tests/engine",
     "tests/scenarios/test_leases.py",
 )
@@ -63,9 +64,8 @@ class Verdicts:
         by = str(known["by"])
         return None if by and not (ROOT / file_of(by)).exists() else known
 
-    def keep(self, batch: Iterable[tuple[Mutant, str]], tests: Iterable[str]) -> None:
-        """Note verdicts, each with the test that noticed or nothing; a run that is broken off loses no more."""
-        tried = files(tests)
+    def keep(self, batch: Iterable[tuple[Mutant, str]], tried: dict[str, str]) -> None:
+        """Note verdicts, each with the test that noticed or nothing; ``tried``: the tests, as they were."""
         for mutant, by in batch:
             self.known[mutant.name] = {"text": digest(mutant.text), "by": by, "tried": {} if by else tried}
         KEPT.with_suffix(".new").write_text(json.dumps(self.known, indent=0))

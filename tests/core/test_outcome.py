@@ -469,6 +469,11 @@ def test_the_next_generation_begins_without_a_look() -> None:
     assert fold_dead_replay(known(**INTENT, look_after=5)).look_after is None
 
 
+def test_with_a_reserved_customer_that_is_gone_the_claim_is_over() -> None:
+    dropped = fold_row_step(known(customer_id="cus_5", claiming=True), DropCustomer("cus_5"), NOW)
+    assert (dropped.customer_id, dropped.claiming) == (None, False)
+
+
 def test_of_a_restored_customer_the_fields_are_not_known() -> None:
     back = fold_success(linked(ended=Ended.ARCHIVED), RestoreCustomer("cus_1"))
     assert (back.ended, back.applied) == (None, None)
@@ -512,6 +517,7 @@ def test_a_reserved_customer_is_held_and_let_be_without_a_trace() -> None:
         ("cus_7", "cus_8", "cus_0", "cus_0"),
         (None, None, "cus_0", "cus_1"),
         ("cus_1", None, "cus_0", "cus_1"),
+        ("cus_1", "cus_1", "cus_0", "cus_1"),
     ],
 )
 def test_the_id_let_go_stays_known_as_ours_wherever_the_link_back_is(

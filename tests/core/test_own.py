@@ -179,6 +179,22 @@ def test_a_domain_is_the_whole_domain_and_a_dot_stands_for_its_subdomains(
     assert admits(Eligibility(domains=("acme.com", ".acme.org")), email) is admitted
 
 
+def test_a_filter_is_open_that_asks_nothing() -> None:
+    assert Eligibility().is_open
+    some = [
+        Eligibility(domains=("a.com",)),
+        Eligibility(metadata=("plan", "pro")),
+        Eligibility(function=giving(True)),
+    ]
+    assert not any(each.is_open for each in some)
+
+
+def test_who_is_not_of_the_domain_or_has_another_value_is_plainly_refused() -> None:
+    assert admits(Eligibility(domains=("a.com",)), None) is False
+    assert admits(Eligibility(domains=("a.com",)), "x@b.com") is False
+    assert admits(Eligibility(metadata=("plan", "pro")), plan="free") is False
+
+
 def test_all_parts_of_a_filter_must_hold_and_the_cheap_ones_are_asked_first() -> None:
     asked = []
 

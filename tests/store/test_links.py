@@ -306,12 +306,14 @@ def test_news_writes_none_of_the_workers_columns(connection: Connection) -> None
 
 
 def test_a_user_who_never_was_is_dropped(connection: Connection) -> None:
+    put(connection, Link(subject_id="user_b", revision=1))
     doubtful = changed(event("user_a"), trusted=False)
     links.fold_batch(connection, [doubtful], SINCE, NOW)
     revision = got(connection, "user_a").revision
     absent = UserAbsent(subject_id="user_a", at_revision=revision)
     assert links.fold_batch(connection, [absent], SINCE, NOW) == []
     assert links.get(connection, "user_a") is None
+    assert links.get(connection, "user_b") is not None
 
 
 def test_a_user_who_comes_and_never_was_in_one_batch_leaves_no_row(connection: Connection) -> None:

@@ -251,6 +251,33 @@ async def test_two_nodes_that_hear_of_a_new_user_at_once_both_fold_their_news(mi
         engine.dispose()
 
 
+async def test_older_news_that_meets_newer_news_on_another_node_does_not_overwrite_it(migrated_url: str) -> None:
+    engines = [connect(migrated_url), connect(migrated_url)]
+    transact(engines[0], lambda connection: links.fold_batch(connection, [event("user_a")], SINCE, NOW))
+    folded, go_on = threading.Event(), threading.Event()
+
+    def newer(connection: Connection) -> None:
+        links.fold_batch(connection, [event("user_a", NOW + 9, email="new@example.com")], SINCE, NOW)
+        folded.set()
+        assert go_on.wait(10)
+
+    def older(connection: Connection) -> None:
+        links.fold_batch(connection, [event("user_a", NOW + 5, email="old@example.com")], SINCE, NOW)
+
+    one = asyncio.create_task(asyncio.to_thread(transact, engines[0], newer))
+    await asyncio.to_thread(folded.wait, 10)
+    other = asyncio.create_task(asyncio.to_thread(transact, engines[1], older))
+    await asyncio.to_thread(_until_somebody_waits, engines[0].url.render_as_string(hide_password=False))
+    go_on.set()
+    await asyncio.gather(one, other)
+    link = transact(engines[0], lambda connection: links.get(connection, "user_a"))
+    assert link is not None
+    assert link.fields is not None
+    assert (link.source_version, link.fields.email) == (NOW + 9, "new@example.com")
+    for engine in engines:
+        engine.dispose()
+
+
 def _until_somebody_waits(url: str) -> None:
     engine = connect(url)
     waiting = text("SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
