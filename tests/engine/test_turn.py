@@ -317,6 +317,12 @@ def test_a_customer_moved_to_another_user_is_told_to_that_ones_link(connection: 
     assert told(connection)[0] == ("decision", f"HandOver cus_1 to {OTHER}")
 
 
+def test_a_look_that_a_scan_has_answered_is_counted(connection: Connection) -> None:
+    turn = begin(connection, linked(generation=1, abandoned_at=NOW - DAY))
+    assert go(connection, turn) is None
+    assert got(connection, SUBJECT).looks == 1
+
+
 # What came of a call.
 
 
@@ -501,12 +507,13 @@ def test_a_link_back_under_a_lost_lease_is_known_as_ours_if_it_was_written(
 def test_an_archived_mark_under_a_lost_lease_is_known_if_it_was_written(
     connection: Connection, step: CallStep, outcome: str, ended: Ended | None
 ) -> None:
-    turn = begin(connection, linked(deletion=Deletion.SIGNED, deleted_at=NOW, fields=None))
+    gone = linked(deletion=Deletion.SIGNED, deleted_at=NOW, fields=None, written_back="cus_0")
+    turn = begin(connection, gone)
     lose(connection)
     news = (UserRead(body=body(version=NOW, link_back="cus_1")),)
     assert came(connection, turn, done(turn, step, outcome=outcome, news=news)) is None
     row = got(connection, SUBJECT)
-    assert (row.ended, row.written_back) == (ended, "cus_1")
+    assert (row.ended, row.written_back) == (ended, "cus_0")
 
 
 def test_a_turn_that_ends_under_a_lost_lease_says_nothing(connection: Connection) -> None:
