@@ -211,6 +211,12 @@ def test_who_only_observes_settles_and_adopts_as_ever(connection: Connection) ->
     assert row.last_error == "would: UpdateCustomer cus_9 (email, name)"
 
 
+def test_who_only_observes_settles_what_is_in_step(connection: Connection) -> None:
+    assert go(connection, begin(connection, linked()), Rules(POLICY, observe=True)) is None
+    row = got(connection, SUBJECT)
+    assert (row.parked, row.dirty_at, row.last_error) == (None, None, None)
+
+
 def bury(connection: Connection, count: int) -> None:
     """So many users who were deleted just now."""
     put(
