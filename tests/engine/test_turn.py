@@ -211,6 +211,12 @@ def test_who_only_observes_settles_and_adopts_as_ever(connection: Connection) ->
     assert row.last_error == "would: UpdateCustomer cus_9 (email, name)"
 
 
+def test_who_only_observes_settles_what_is_in_step(connection: Connection) -> None:
+    assert go(connection, begin(connection, linked()), Rules(POLICY, observe=True)) is None
+    row = got(connection, SUBJECT)
+    assert (row.parked, row.dirty_at, row.last_error) == (None, None, None)
+
+
 def bury(connection: Connection, count: int) -> None:
     """So many users who were deleted just now."""
     put(
@@ -315,6 +321,12 @@ def test_a_customer_moved_to_another_user_is_told_to_that_ones_link(connection: 
     ((met,),) = sightings.of_subjects(connection, [OTHER]).values()
     assert (met.customer_id, met.created, met.mark) == ("cus_1", 0, None)
     assert told(connection)[0] == ("decision", f"HandOver cus_1 to {OTHER}")
+
+
+def test_a_look_that_a_scan_has_answered_is_counted(connection: Connection) -> None:
+    turn = begin(connection, linked(generation=1, abandoned_at=NOW - DAY))
+    assert go(connection, turn) is None
+    assert got(connection, SUBJECT).looks == 1
 
 
 # What came of a call.
@@ -501,12 +513,13 @@ def test_a_link_back_under_a_lost_lease_is_known_as_ours_if_it_was_written(
 def test_an_archived_mark_under_a_lost_lease_is_known_if_it_was_written(
     connection: Connection, step: CallStep, outcome: str, ended: Ended | None
 ) -> None:
-    turn = begin(connection, linked(deletion=Deletion.SIGNED, deleted_at=NOW, fields=None))
+    gone = linked(deletion=Deletion.SIGNED, deleted_at=NOW, fields=None, written_back="cus_0")
+    turn = begin(connection, gone)
     lose(connection)
     news = (UserRead(body=body(version=NOW, link_back="cus_1")),)
     assert came(connection, turn, done(turn, step, outcome=outcome, news=news)) is None
     row = got(connection, SUBJECT)
-    assert (row.ended, row.written_back) == (ended, "cus_1")
+    assert (row.ended, row.written_back) == (ended, "cus_0")
 
 
 def test_a_turn_that_ends_under_a_lost_lease_says_nothing(connection: Connection) -> None:
