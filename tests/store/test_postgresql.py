@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from counterfoil.core.link import Link
 from counterfoil.core.news import News
 from counterfoil.errors import ConfigurationError, DatabaseUnavailable
-from counterfoil.store import links
+from counterfoil.store import environment, links
 from counterfoil.store.database import Database, InlineDatabase, PostgresqlDatabase
 from counterfoil.store.engine import connect, transact
 from counterfoil.store.server import look
@@ -424,3 +424,28 @@ async def test_a_connection_on_which_no_transaction_can_begin_is_replaced(migrat
     fresh = transact(engine, lambda connection: connection.execute(text("SELECT pg_backend_pid()")).scalar())
     assert fresh != pid
     engine.dispose()
+
+
+async def test_of_two_who_lock_the_environment_the_second_sees_what_the_first_wrote(migrated_url: str) -> None:
+    engines = [connect(migrated_url), connect(migrated_url)]
+    locked, go_on = threading.Event(), threading.Event()
+
+    def first(connection: Connection) -> None:
+        environment.lock(connection)
+        locked.set()
+        assert go_on.wait(10)
+        environment.put(connection, {"since": "1"})
+
+    def second(connection: Connection) -> dict[str, str]:
+        environment.lock(connection)
+        return environment.load(connection)
+
+    one = asyncio.create_task(asyncio.to_thread(transact, engines[0], first))
+    await asyncio.to_thread(locked.wait, 10)
+    other = asyncio.create_task(asyncio.to_thread(transact, engines[1], second))
+    await asyncio.to_thread(_until_somebody_waits, migrated_url)
+    go_on.set()
+    await one
+    assert await other == {"since": "1"}
+    for engine in engines:
+        engine.dispose()

@@ -55,6 +55,7 @@ def test_what_is_remembered_is_replaced_and_forgotten(connection: Connection) ->
     environment.put(connection, {"a": "1", "b": "2"})
     environment.put(connection, {"b": "3", "c": "4", "a": None, "never": None})
     assert environment.load(connection) == {"b": "3", "c": "4"}
+    environment.lock(connection)
     environment.put(connection, {})
     assert environment.load(connection) == {"b": "3", "c": "4"}
 

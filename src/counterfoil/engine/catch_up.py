@@ -77,7 +77,8 @@ class CatchUp:
     async def first(self) -> None:
         """The scan at the start, tried until it ends: nothing is created before."""
         began = self._lately()
-        await patiently(lambda: self._shared(BULK, began), "catch_up.failed")
+        while not self.complete:
+            await patiently(lambda: self._shared(BULK, began), "catch_up.failed")
 
     async def again(self) -> None:
         """Scan once more: what a restored database has forgotten to look for is found within a day.
@@ -159,7 +160,8 @@ class CatchUp:
         values = {_SEEN_TO: str(began), _SCAN: None}
         await self._database.write(lambda connection: environment.put(connection, values))
         self._seen_to = began
-        self.complete = True
+        # What another node began before our start may lack what a restored database has forgotten since.
+        self.complete = self.complete or self._peers.alone or began > until
         _log.info("catch_up.done", customers=self.scanned)
 
     async def _list(self, scan: Scan | None, seen_to: int, ticket: Ticket) -> int:
