@@ -30,7 +30,7 @@ _OF_THE_CLIENT = {"COUNTERFOIL_URL"}
 """Read by `counterfoil.client` in the app's process, which may share our environment."""
 
 
-_UNUSED: dict[object, list[str]] = {
+_UNUSED: dict[str, list[str]] = {
     "worker": ["clerk_webhook_signing_secret"],
     "receiver": ["clerk_secret_key", "stripe_secret_key"],
 }
@@ -306,7 +306,7 @@ def load(
     if role is not None:
         merged["COUNTERFOIL_ROLE"] = role
     # Each role is asked for the secrets that it uses, and for no other.
-    unused = ["clerk_webhook_signing_secret"] if not receives else _UNUSED.get(merged.get("COUNTERFOIL_ROLE"), [])
+    unused = ["clerk_webhook_signing_secret"] if not receives else _UNUSED.get(str(merged.get("COUNTERFOIL_ROLE")), [])
     for field in unused:
         merged.setdefault(names()[field][0], "")
     try:

@@ -62,7 +62,10 @@ def test_without_an_order_there_is_nothing_to_do() -> None:
         (known(), seen(livemode=True), DropSighting("cus_9")),
         (known(fields=None), None, ReadUser()),
         (known(**GONE), None, DropSighting("cus_9")),
-        (linked(customer_id="cus_9"), None, DropSighting("cus_9")),
+        (linked(customer_id="cus_9"), None, InspectCustomer("cus_9")),
+        (linked(customer_id="cus_9"), seen(), DropSighting("cus_9")),
+        (linked(customer_id="cus_9"), seen(owner=None), ReserveCustomer("cus_9")),
+        (linked(customer_id="cus_9"), seen(owner="user_2"), DropSighting("cus_9")),
     ],
 )
 def test_an_adoption(link: Link, customer: Customer | None, done: Step) -> None:
