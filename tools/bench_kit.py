@@ -90,24 +90,15 @@ async def serving(place: Place, sandbox: Sandbox, **more: str) -> AsyncIterator[
             await node.process.wait()
 
 
-def _with_children(pid: int) -> list[int]:
-    """A process and those that it started: serve has a listener."""
-    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-
-
 def cpu(pid: int) -> float:
-    """CPU seconds that a process and its children have used."""
-    ticks = 0
-    for process in _with_children(pid):
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    """CPU seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_mb(pid: int) -> float:
-    """The most memory that a living process, and each of its children, has had, in all (MB)."""
-    kilobytes = 0
-    for process in _with_children(pid):
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-        kilobytes += next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    return kilobytes / 1024
+    """The most memory that a living process has had (MB)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    raise ProcessLookupError(pid)

@@ -102,25 +102,21 @@ def _body(number: int, now: int) -> bytes:
     return json.dumps(envelope, separators=(",", ":")).encode()
 
 
-def signed(number: int) -> tuple[dict[str, str], bytes]:
-    """A delivery about one user: the headers that sign it, and its body."""
+def _requests(path: str, count: int) -> list[bytes]:
     key = base64.b64decode(SvixSettings().secret.removeprefix("whsec_"))
     now = time.time()
-    body = _body(number, int(now * 1000))
-    message, timestamp = f"msg_{number:027d}", str(int(now))
-    mac = hmac.digest(key, f"{message}.{timestamp}.".encode() + body, hashlib.sha256)
-    signature = f"v1,{base64.b64encode(mac).decode()}"
-    return {"svix-id": message, "svix-timestamp": timestamp, "svix-signature": signature}, body
-
-
-def _request(path: str, number: int) -> bytes:
-    headers, body = signed(number)
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-        f"user-agent: Svix-Webhooks/1.62\r\n{lines}content-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    made = []
+    for number in range(count):
+        body = _body(number, int(now * 1000))
+        message, timestamp = f"msg_{number:027d}", str(int(now))
+        mac = hmac.digest(key, f"{message}.{timestamp}.".encode() + body, hashlib.sha256)
+        head = (
+            f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+            f"user-agent: Svix-Webhooks/1.62\r\nsvix-id: {message}\r\nsvix-timestamp: {timestamp}\r\n"
+            f"svix-signature: v1,{base64.b64encode(mac).decode()}\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        made.append(head.encode() + body)
+    return made
 
 
 class _Client(asyncio.Protocol):
@@ -187,7 +183,7 @@ class _Run:
 
 
 async def _main(port: int, path: str, connections: int, seconds: float) -> None:
-    run = _Run([_request(path, number) for number in range(DISTINCT)], connections, seconds)
+    run = _Run(_requests(path, DISTINCT), connections, seconds)
     run._from = time.perf_counter() + WARM_UP
     run._until = run._from + seconds
     loop = asyncio.get_running_loop()

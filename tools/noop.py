@@ -8,7 +8,7 @@ import sys
 import uvloop
 from starlette.types import Receive, Scope, Send
 
-from counterfoil.web.server import server_for
+from counterfoil.cli.serve import server_for
 
 
 async def application(_: Scope, receive: Receive, send: Send) -> None:

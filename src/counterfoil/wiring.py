@@ -15,9 +15,9 @@ from starlette.types import ASGIApp
 
 from counterfoil.billing.stripe import MARK, StripeApi, is_live
 from counterfoil.clerk.api import AiohttpTransport, ClerkApi, Transport
-from counterfoil.clerk.body import BodyReader
-from counterfoil.clerk.view import Described
+from counterfoil.clerk.body import BodyReader, View
 from counterfoil.clerk.webhook import Decoder, Verifier
+from counterfoil.core.eligibility import Eligibility
 from counterfoil.core.link import Ruling
 from counterfoil.core.policy import Adopt, Create, IfSubscribed, LinkBack, NoEmail, OnDeletion, Policy
 from counterfoil.engine import pin
@@ -31,6 +31,7 @@ from counterfoil.engine.patience import patiently
 from counterfoil.engine.peers import Alone, Peers
 from counterfoil.engine.supervisor import Role, Supervisor, retry_all
 from counterfoil.errors import DatabaseUnavailable, ServerFailed, Unreachable
+from counterfoil.own_code import load_function
 from counterfoil.settings import Settings
 from counterfoil.store import environment, figures
 from counterfoil.store.database import Database
@@ -43,8 +44,6 @@ from counterfoil.store.upgrade import upgrade
 from counterfoil.upstream.gate import Gate, Observer
 from counterfoil.web import app
 from counterfoil.web.api import Api
-from counterfoil.web.channel import Opening
-from counterfoil.web.listening import Listening
 from counterfoil.web.metrics import Metrics
 from counterfoil.web.receiver import Receiver
 
@@ -93,9 +92,6 @@ class Node:
     context: Context
     upstreams: Upstreams
     application: ASGIApp
-    """Everything in this process, as a simulation has it."""
-    listening: Listening
-    """The same for serve: deliveries are received by a process of their own."""
     environment: pin.Environment
     token: str
     """Opens the local API."""
@@ -118,7 +114,7 @@ def connect(settings: Settings, outside: Outside, observe: Observer = _unwatched
         "clerk": Gate("clerk", clerk_rate, observe, slots=slots),
         "stripe": Gate("stripe", stripe_rate, observe, settings.stripe_endpoint_rate, slots),
     }
-    reader = BodyReader(settings.link_back_key, _described(settings).view())
+    reader = BodyReader(settings.link_back_key, _view(settings))
     return Upstreams(
         clerk=ClerkApi(clerk_key, settings.clerk_api_url, gates["clerk"], outside.transport, reader),
         stripe=StripeApi(
@@ -133,15 +129,21 @@ def connect(settings: Settings, outside: Outside, observe: Observer = _unwatched
     )
 
 
-def _described(settings: Settings) -> Described:
+def _view(settings: Settings) -> View:
     """What the settings make of a user."""
     key, _, value = (settings.only_metadata or "").partition("=")
-    return Described(
-        domains=tuple(settings.only_domains.split(",")) if settings.only_domains else (),
-        metadata=(key, value) if key else None,
-        eligible=settings.eligible,
+    own = {
+        name: load_function(f"COUNTERFOIL_{name.upper()}", named) if named is not None else None
+        for name, named in (("eligible", settings.eligible), ("mapping", settings.mapping))
+    }
+    return View(
+        eligibility=Eligibility(
+            domains=tuple(settings.only_domains.split(",")) if settings.only_domains else (),
+            metadata=(key, value) if key else None,
+            function=own["eligible"],
+        ),
         mirror=frozenset(settings.mirror.split(",")),
-        mapping=settings.mapping,
+        mapping=own["mapping"],
         own_keys=frozenset({settings.metadata_key, MARK}),
     )
 
@@ -166,34 +168,19 @@ async def assemble(settings: Settings, outside: Outside, *, observe: bool = Fals
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     role = Role(settings.role)
+    verifier = Verifier(settings.signing_secrets()) if role is not Role.WORKER else None
     crew = await assemble_crew(settings, outside, metrics.observe_call, observe=observe)
     supervisor, context, upstreams = crew.supervisor, crew.context, crew.upstreams
+    receiver = None
+    if verifier is not None:
+        decoder = Decoder(instance_id=context.instance_id, reader=upstreams.clerk.reader)
+        receiver = Receiver(verifier, decoder, supervisor.intake.take, registry, now=outside.clock.now)
     token = secrets.token_urlsafe(24)
     desk = _desk(token, supervisor, context, upstreams, metrics)
     ensurer = supervisor.ensurer
-    others = app.build(desk, Api(settings.api_tokens(), token, ensurer.at_once, ensurer.wait, ensurer.stands))
-    received = CollectorRegistry()
-    receiver = None
-    if role is not Role.WORKER:
-        decoder = Decoder(instance_id=context.instance_id, reader=upstreams.clerk.reader)
-        verifier = Verifier(settings.signing_secrets())
-        receiver = Receiver(verifier, decoder, supervisor.intake.take, received, now=outside.clock.now)
-    application = app.with_receiver(receiver, settings.webhook_path, others, received)
-    listening = Listening(_opening(settings, role, context.instance_id), supervisor.intake.take_all, others)
-    return Node(supervisor, context, upstreams, application, listening, crew.environment, token, role)
-
-
-def _opening(settings: Settings, role: Role, instance_id: str) -> Opening:
-    """What the listener is told."""
-    return Opening(
-        host=settings.host,
-        port=settings.port,
-        webhook_path=settings.webhook_path,
-        secrets=settings.signing_secrets() if role is not Role.WORKER else [],
-        instance_id=instance_id,
-        link_back_key=settings.link_back_key,
-        view=_described(settings),
-    )
+    api = Api(settings.api_tokens(), token, ensurer.at_once, ensurer.wait, ensurer.stands)
+    application = app.build(receiver, settings.webhook_path, desk, api)
+    return Node(supervisor, context, upstreams, application, crew.environment, token, role)
 
 
 async def assemble_crew(

@@ -8,12 +8,12 @@ import aiohttp
 import pytest
 from starlette.applications import Starlette
 
+from counterfoil.cli.serve import server_for
 from counterfoil.core.link import ParkReason
 from counterfoil.core.standing import PENDING, UNKNOWN, Standing, State
 from counterfoil.core.step import Without
 from counterfoil.errors import Crowded, DatabaseUnavailable
 from counterfoil.web.api import Api, patience, routes
-from counterfoil.web.server import server_for
 from tests.acceptance.node import free_port
 from tests.asking import TOKEN, Answered, ask
 

@@ -60,7 +60,7 @@ class Ignored(msgspec.Struct, frozen=True):
     """At most 64 characters, all of them letters, digits or one of ``._:-?``."""
 
 
-class Unreadable(msgspec.Struct, frozen=True, tag=True):
+class Unreadable(msgspec.Struct, frozen=True):
     """A signed body that could not be read; it is kept for a person."""
 
     delivery: str

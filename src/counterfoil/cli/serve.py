@@ -1,6 +1,7 @@
-"""``counterfoil serve``: receiver and workers, with the receiver in a process of its own."""
+"""``counterfoil serve``: receiver and workers in one process."""
 
 import asyncio
+import contextlib
 import resource
 import signal
 import socket
@@ -11,17 +12,28 @@ from typing import Annotated, Any, Literal, TypeVar
 import structlog
 import typer
 import uvloop
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server.embed import Server
+from starlette.types import ASGIApp
 
 from counterfoil.cli.output import configure_logging, explained
 from counterfoil.errors import ConfigurationError
 from counterfoil.settings import Settings, load
 from counterfoil.store.ownership import Ownership
-from counterfoil.web.server import CONNECTIONS
 from counterfoil.wiring import Node, Outside, assemble, real_world
 
+CONNECTIONS = 4_096
+"""So many at once; further ones wait to be accepted."""
+HEAD_MILLISECONDS = 10_000
+"""For a request's head, and for the first byte of the next one."""
+HEAD_LIMIT = 64 * 1024
+"""Bytes of a request's head, and of a body not yet taken."""
+
 T = TypeVar("T")
-_IN_FLIGHT = 3.0
-"""Seconds for deliveries in flight at the end, before the queue is shut."""
+
+
 _log = structlog.get_logger(__name__)
 
 
@@ -85,14 +97,37 @@ async def serving(settings: Settings, outside: Outside, *, observe: bool = False
     _check_port(settings.host, settings.port)
     node = await assemble(settings, outside, observe=observe)
     node.supervisor.start(node.role)
+    server = server_for(node.application, settings.host, settings.port)
+    listening = asyncio.create_task(server.serve())
     try:
-        await node.listening.start()
         yield node
     finally:
-        # Nothing new is taken; what is in flight is committed and answered; then the turns under way end.
-        ending = asyncio.create_task(node.listening.stop())
-        await asyncio.wait({ending}, timeout=_IN_FLIGHT)
-        await asyncio.gather(ending, _settle(node))
+        # Nothing new is taken; what was taken is committed and answered; then the turns under way end.
+        server.stop()  # type: ignore[no-untyped-call]
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(listening, _settle(node))
+        # The server's own threads outlive its end by a moment; an interpreter that goes first makes them abort.
+        await asyncio.sleep(0.3)
+
+
+def server_for(application: ASGIApp, host: str, port: int) -> Server:
+    """The HTTP server, as serve runs it: no lifespan, HTTP/1.1, one thread.
+
+    Connections that say nothing, or nothing more, have 10 s: a thousand of them, or four, leave room for others.
+    """
+    return Server(
+        application,
+        address=host,
+        port=port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        websockets=False,
+        log_enabled=False,
+        log_level=LogLevels.warning,
+        backlog=1024,
+        backpressure=CONNECTIONS,
+        http1_settings=HTTP1Settings(header_read_timeout=HEAD_MILLISECONDS, max_buffer_size=HEAD_LIMIT),
+    )
 
 
 async def _settle(node: Node) -> None:

@@ -23,7 +23,7 @@ class UserBody(msgspec.Struct, frozen=True, kw_only=True):
     mapping_error: str | None = None
 
 
-class UserEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class UserEvent(msgspec.Struct, frozen=True, kw_only=True):
     """A signed ``user.created`` or ``user.updated``."""
 
     body: UserBody
@@ -52,7 +52,7 @@ class UserRead(msgspec.Struct, frozen=True, kw_only=True):
         return self.body.subject_id
 
 
-class UserDeleted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class UserDeleted(msgspec.Struct, frozen=True, kw_only=True):
     """A signed ``user.deleted``: it has the id, and nothing else (facts 1.5)."""
 
     subject_id: str

@@ -5,7 +5,6 @@ While a commit is under way the next batch gathers; the slower the disk, the lar
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 import structlog
 
@@ -23,14 +22,6 @@ BYTES_LIMIT = 64 * 1024 * 1024
 """Bodies that could not be read are kept whole: so many bytes of them may wait."""
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """Deliveries that were handed in together, and are written together."""
-
-    items: Sequence[Taken]
-    written: "asyncio.Future[bool]"
 
 
 class Intake:
@@ -54,7 +45,7 @@ class Intake:
             commit: the store's durable write of one batch.
             wake: called after each commit that carried news; it must not raise.
             limit: how many deliveries may wait.
-            batch: how many one transaction takes at most, unless more were handed in together.
+            batch: how many one transaction takes at most.
             pause: seconds for which nothing is taken after a commit that failed.
         """
         self._commit = commit
@@ -62,8 +53,8 @@ class Intake:
         self._limit = limit
         self._batch = batch
         self._pause = pause
-        self._groups: list[_Waiting] = []
-        self._count = 0
+        self._items: list[Taken] = []
+        self._waiters: list[asyncio.Future[bool]] = []
         self._bytes = 0
         self._arrived = asyncio.Event()
         self._ended = asyncio.Event()
@@ -75,7 +66,7 @@ class Intake:
     @property
     def waiting(self) -> int:
         """How many deliveries wait to be written, not counting those in the transaction under way."""
-        return self._count
+        return len(self._items)
 
     @property
     def failing(self) -> bool:
@@ -83,30 +74,27 @@ class Intake:
         return self._shut_until is not None
 
     async def take(self, item: Taken) -> None:
-        """Return when ``item`` is on disk; see `take_all`."""
-        await self.take_all((item,))
+        """Return when ``item`` is on disk.
 
-    async def take_all(self, items: Sequence[Taken]) -> None:
-        """Return when all of ``items`` are on disk.
-
-        Whoever is cancelled here leaves its items behind: they are written all the same.
+        Whoever is cancelled here leaves its item behind: it is written all the same.
 
         Raises:
-            IntakeFull: they are not on disk, or not known to be: the queue is full or shut, or the database
+            IntakeFull: it is not on disk, or not known to be: the queue is full or shut, or the database
                 cannot be written. After a commit that failed the answer is given at once for ``pause``
                 seconds, and then the next items are tried.
         """
-        if self._stopped or self._draining or self._count >= self._limit or self._paused():
+        if self._stopped or self._draining or len(self._items) >= self._limit or self._paused():
             raise IntakeFull("the queue is full or shut")
-        size = _kept_bytes(items)
-        if size and self._bytes + size > BYTES_LIMIT:
-            raise IntakeFull("the queue holds too many bytes")
-        self._bytes += size
-        # A future for each caller, not one for the batch: cancelling a waiter cancels what it waits for.
+        if type(item) is Unreadable:
+            if self._bytes + len(item.body) > BYTES_LIMIT:
+                raise IntakeFull("the queue holds too many bytes")
+            self._bytes += len(item.body)
+        # One future for each, not one for the batch: cancelling a waiter cancels what it waits for.
         waiter = asyncio.get_running_loop().create_future()
-        self._groups.append(_Waiting(items, waiter))
-        self._count += len(items)
-        self._arrived.set()
+        self._items.append(item)
+        self._waiters.append(waiter)
+        if len(self._items) == 1:
+            self._arrived.set()
         if not await waiter:
             raise IntakeFull("the database did not take it")
 
@@ -124,7 +112,7 @@ class Intake:
         self._ended.clear()
         try:
             while True:
-                if not self._groups:
+                if not self._items:
                     if self._draining:
                         return
                     self._arrived.clear()
@@ -134,14 +122,15 @@ class Intake:
         finally:
             # Nobody would answer those who wait now, or come later.
             self._running, self._stopped = False, True
-            groups = self._groups
-            self._groups, self._count, self._bytes = [], 0, 0
-            _resolve(groups, written=False)
+            waiters = self._waiters
+            self._items, self._waiters, self._bytes = [], [], 0
+            _resolve(waiters, written=False)
             self._ended.set()
 
     async def _commit_batch(self) -> None:
-        groups = self._next_groups()
-        items = [item for group in groups for item in group.items]
+        items, self._items = self._items[: self._batch], self._items[self._batch :]
+        waiters, self._waiters = self._waiters[: self._batch], self._waiters[self._batch :]
+        kept = [len(item.body) for item in items if type(item) is Unreadable]
         written = False
         try:
             await self._commit(items)
@@ -150,22 +139,11 @@ class Intake:
             # Not its text: a driver's message may quote the row.
             _log.warning("intake.commit_failed", deliveries=len(items), error=type(error).__name__)
         finally:
-            self._bytes -= _kept_bytes(items)
+            self._bytes -= sum(kept)
             self._shut_until = None if written else asyncio.get_running_loop().time() + self._pause
-            _resolve(groups, written=written)
-        if written and any(type(item) is not Unreadable for item in items):
+            _resolve(waiters, written=written)
+        if written and len(kept) < len(items):
             self._wake()
-
-    def _next_groups(self) -> list[_Waiting]:
-        """The oldest groups, as many as one transaction takes, but one at least."""
-        count, size = 0, 0
-        for group in self._groups:
-            if count and size + len(group.items) > self._batch:
-                break
-            count, size = count + 1, size + len(group.items)
-        groups, self._groups = self._groups[:count], self._groups[count:]
-        self._count -= size
-        return groups
 
     async def drain(self) -> None:
         """Refuse what comes from now on, commit what waits, and return when that is done."""
@@ -177,12 +155,8 @@ class Intake:
             await self.run()
 
 
-def _kept_bytes(items: Sequence[Taken]) -> int:
-    return sum(len(item.body) for item in items if type(item) is Unreadable)
-
-
-def _resolve(groups: Sequence[_Waiting], *, written: bool) -> None:
+def _resolve(waiters: Sequence["asyncio.Future[bool]"], *, written: bool) -> None:
     """Answer a batch in one go. A result, not an exception: nobody may be left to retrieve that one."""
-    for group in groups:
-        if not group.written.done():  # done: its owner was cancelled
-            group.written.set_result(written)
+    for waiter in waiters:
+        if not waiter.done():  # done: its owner was cancelled
+            waiter.set_result(written)

@@ -1,7 +1,5 @@
 """The ASGI application: the webhook's path goes straight to the receiver, all else to Starlette.
 
-The receiver's half may run in a process of its own (`counterfoil.web.listener`).
-
 ``/healthz`` (the process lives), ``/readyz`` (deliveries are taken), ``/metrics``; for the command line
 ``/v1/retry``, ``/v1/undo``, ``/v1/release`` and ``/v1/apply``, with the token that ``serve`` leaves beside its
 database; and the API for apps.
@@ -12,12 +10,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
-from prometheus_client import CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from counterfoil.core.reading import NOT_JSON
 from counterfoil.core.subject import user_id
@@ -27,8 +24,7 @@ from counterfoil.store.orders import Errand
 from counterfoil.web.api import RETRY_AFTER, Api, opens, routes
 
 _LIMIT = 64 * 1024
-PLAN_LIMIT = 4 * 1024 * 1024
-METRICS = "/metrics"
+_PLAN_LIMIT = 4 * 1024 * 1024
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -80,48 +76,19 @@ class Desk:
     apply: Callable[[Sequence[Errand]], Awaitable[Sequence[str]]]
 
 
-def with_receiver(
-    receiver: ASGIApp | None, webhook_path: str, others: ASGIApp, registry: CollectorRegistry
-) -> ASGIApp:
-    """Put the receiver in front of what answers all other paths, and its figures behind theirs.
-
-    ``None``: this node takes no deliveries.
-    """
+def build(receiver: ASGIApp | None, webhook_path: str, desk: Desk, api: Api) -> ASGIApp:
+    """Put the receiver (``None``: this node takes no deliveries), the local API and the API for apps together."""
+    local = Starlette(routes=local_routes(desk, api), exception_handlers={DatabaseUnavailable: _unavailable})
+    # Not sent on to the same path without its slash: the redirect would repeat whatever Host the request names.
+    local.router.redirect_slashes = False
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if receiver is not None and scope["type"] == "http" and scope["path"] == webhook_path:
             await receiver(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"] == METRICS:
-            await others(scope, receive, _followed_by(registry, send))
         else:
-            await others(scope, receive, send)
+            await local(scope, receive, send)
 
     return app
-
-
-def _followed_by(registry: CollectorRegistry, send: Send) -> Send:
-    """Send an answer of one part with the registry's figures at its end."""
-    start: Message = {}
-
-    async def longer(message: Message) -> None:
-        nonlocal start
-        if message["type"] == "http.response.start":
-            start = message
-            return
-        body = message["body"] + (generate_latest(registry) if start["status"] == 200 else b"")
-        headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
-        await send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
-        await send({**message, "body": body})
-
-    return longer
-
-
-def build(desk: Desk, api: Api) -> ASGIApp:
-    """The local API and the API for apps."""
-    local = Starlette(routes=local_routes(desk, api), exception_handlers={DatabaseUnavailable: _unavailable})
-    # Not sent on to the same path without its slash: the redirect would repeat whatever Host the request names.
-    local.router.redirect_slashes = False
-    return local
 
 
 def local_routes(desk: Desk, api: Api) -> list[Route]:
@@ -145,7 +112,7 @@ def local_routes(desk: Desk, api: Api) -> list[Route]:
         if not admitted(request):
             return _unadmitted()
         try:
-            errands = orders.decode(await _body(request, PLAN_LIMIT))
+            errands = orders.decode(await _body(request, _PLAN_LIMIT))
         except (*NOT_JSON, BadSubject):
             return JSONResponse({"error": "send a list of errands, as `counterfoil apply` does"}, 400)
         return JSONResponse({"held": list(await desk.apply(errands))})
@@ -165,7 +132,7 @@ def local_routes(desk: Desk, api: Api) -> list[Route]:
     return [
         Route("/healthz", healthz),
         Route("/readyz", readyz),
-        Route(METRICS, metrics),
+        Route("/metrics", metrics),
         Route("/v1/retry", order(RetryRequest, "retried", desk.retry), methods=["POST"]),
         Route("/v1/undo", order(UndoRequest, "undone", desk.undo), methods=["POST"]),
         Route("/v1/release", order(ReleaseRequest, "released", desk.release), methods=["POST"]),
