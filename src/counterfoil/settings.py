@@ -306,7 +306,9 @@ def load(
     if role is not None:
         merged["COUNTERFOIL_ROLE"] = role
     # Each role is asked for the secrets that it uses, and for no other.
-    unused = ["clerk_webhook_signing_secret"] if not receives else _UNUSED.get(str(merged.get("COUNTERFOIL_ROLE")), [])
+    unused = (
+        ["clerk_webhook_signing_secret"] if not receives else _UNUSED.get(str(merged.get("COUNTERFOIL_ROLE")), [])
+    )
     for field in unused:
         merged.setdefault(names()[field][0], "")
     try:

@@ -75,6 +75,7 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
         durable.close()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 async def test_thirty_kills_in_a_storm_lose_nothing_and_double_nothing(tmp_path: Path, home: Home) -> None:
     url = home.empty()

@@ -36,9 +36,6 @@ async def _traced(standing: Standing, trace: Path) -> asyncio.subprocess.Process
     if program is None:
         _unable("strace is not installed")
     assert standing.serve.process is not None
-    node = standing.serve.process.pid
-    # The node writes and syncs; its listener, a child of its, answers.
-    looked_at = [node, *map(int, Path(f"/proc/{node}/task/{node}/children").read_text().split())]
     command = [
         "-f",
         "-y",
@@ -48,16 +45,16 @@ async def _traced(standing: Standing, trace: Path) -> asyncio.subprocess.Process
         f"trace={CALLS}",
         "-o",
         str(trace),
-        *(word for each in looked_at for word in ("-p", str(each))),
+        "-p",
+        str(standing.serve.process.pid),
     ]
     made = await asyncio.create_subprocess_exec(str(program), *command, stderr=asyncio.subprocess.PIPE)
     assert made.stderr is not None
     async with asyncio.timeout(20):
-        for _ in looked_at:
-            said = (await made.stderr.readline()).decode()
-            if "attached" not in said:
-                await made.wait()
-                _unable(f"strace may not look: {said}")
+        said = (await made.stderr.readline()).decode()
+    if "attached" not in said:
+        await made.wait()
+        _unable(f"strace may not look: {said}")
     return made
 
 

@@ -6,6 +6,7 @@ what a transaction needs is set at its begin, for it alone, in the round trip th
 
 import random
 import re
+import sqlite3
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -162,6 +163,8 @@ def transact(engine: Engine, job: Job[T]) -> T:
                 committing = True
                 transaction.commit()
                 return result
+        except sqlite3.Error as error:
+            raise unavailable(error) from error
         except DBAPIError as error:
             tries += 1
             asked = getattr(error.orig, "sqlstate", None) in _AGAIN
@@ -192,8 +195,9 @@ def _check_whole(connection: Connection) -> None:
             raise DatabaseUnavailable("a statement failed, and its transaction with it")
 
 
-def unavailable(error: DBAPIError) -> DatabaseUnavailable:
+def unavailable(error: DBAPIError | sqlite3.Error) -> DatabaseUnavailable:
     """What the driver says, without any value."""
     # The driver's sentence only: parameters, and the details that PostgreSQL adds, may hold personal data.
-    said = getattr(getattr(error.orig, "diag", None), "message_primary", None) or str(error.orig)
+    original = error.orig if isinstance(error, DBAPIError) else error
+    said = getattr(getattr(original, "diag", None), "message_primary", None) or str(original)
     return DatabaseUnavailable(f"the database cannot be used: {(said.splitlines() or [''])[0][:200]}")

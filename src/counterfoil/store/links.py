@@ -9,8 +9,9 @@ is run again.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from counterfoil.core.fold import fold_news
 from counterfoil.core.link import Doubt, Ended, Link, Order
@@ -20,6 +21,7 @@ from counterfoil.store.rows import (
     COLUMN_LIST,
     INTAKE_COLUMNS,
     WORKER_COLUMNS,
+    driver,
     ids_parameter,
     is_here,
     recordset,
@@ -42,9 +44,7 @@ def _assign(names: Iterable[str]) -> str:
 # The statements are made of this module's own column names and of bound parameters.
 _SELECT_ONE = text(f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = :subject_id")  # noqa: S608
 # One parameter for all ids: the statement is the same for every batch.
-_SELECT_HERE = text(
-    f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id IN (SELECT value FROM json_each(:ids))"  # noqa: S608
-)
+_SELECT_HERE = f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id IN (SELECT value FROM json_each(?))"  # noqa: S608
 _SELECT_LOCKED = text(
     f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = ANY(:ids) ORDER BY subject_id FOR UPDATE"  # noqa: S608
 )
@@ -207,8 +207,16 @@ def _fold_rows(
 
 def _lock(connection: Connection, ids: Collection[str]) -> dict[str, Link]:
     """The links of ``ids`` that exist, held against other writers until the transaction ends."""
-    statement = _SELECT_HERE if is_here(connection) else _SELECT_LOCKED
-    return {row[0]: to_link(row) for row in connection.execute(statement, {"ids": ids_parameter(connection, ids)})}
+    return _these(connection, ids, _SELECT_LOCKED)
+
+
+def _these(connection: Connection, ids: Collection[str], shared: TextClause) -> dict[str, Link]:
+    these = ids_parameter(connection, ids)
+    if is_here(connection):
+        rows: Iterable[Sequence[Any]] = driver(connection).execute(_SELECT_HERE, (these,))
+    else:
+        rows = connection.execute(shared, {"ids": these})
+    return {row[0]: to_link(row) for row in rows}
 
 
 def _write(connection: Connection, before: Collection[str], links: Mapping[str, Link]) -> set[str]:
@@ -234,11 +242,7 @@ def get(connection: Connection, subject_id: str) -> Link | None:
 
 def many(connection: Connection, subject_ids: Collection[str]) -> dict[str, Link]:
     """Those of these links that there are."""
-    statement = _SELECT_HERE if is_here(connection) else _SELECT_MANY
-    return {
-        row[0]: to_link(row)
-        for row in connection.execute(statement, {"ids": ids_parameter(connection, subject_ids)})
-    }
+    return _these(connection, subject_ids, _SELECT_MANY)
 
 
 def after(connection: Connection, subject_id: str, limit: int) -> list[Link]:

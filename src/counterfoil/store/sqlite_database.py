@@ -102,7 +102,7 @@ class SqliteDatabase:
         except Exception as error:
             self._roll_back()
             if len(batch) == 1:
-                batch[0].error = unavailable(error) if isinstance(error, DBAPIError) else error
+                batch[0].error = unavailable(error) if isinstance(error, DBAPIError | sqlite3.Error) else error
                 return
             for waiting in batch:
                 await self._transact([waiting])
