@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 import typer
 from typer.testing import CliRunner
 
@@ -58,8 +59,12 @@ def command(folder: Path, *arguments: str, **environ: str) -> Ended:
     """Run a command in this process, with ``folder`` as the working folder."""
     assert isinstance(app, typer.Typer)
     absent = {name: None for name in os.environ if name.startswith(OURS)}
-    with _working_in(folder):
-        done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200", **absent, **environ})
+    logging = structlog.get_config()
+    try:
+        with _working_in(folder):
+            done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200", **absent, **environ})
+    finally:
+        structlog.configure(**logging)  # the command's goes to a stream that has ended with it
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return Ended(done.exit_code, done.stdout, done.stderr)
