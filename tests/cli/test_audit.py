@@ -65,6 +65,7 @@ async def test_a_dry_run_changes_nothing_and_a_plan_of_elsewhere_is_refused(
 
 
 @pytest.mark.slow  # an orphan takes a minute: its user is asked for twice
+@pytest.mark.timeout(400)
 async def test_beside_a_running_serve_a_plan_is_carried_out(tmp_path: Path, sandbox: Sandbox, home: Home) -> None:
     """On SQLite the serve does it, which owns the file; on PostgreSQL workers of the apply's own do."""
     Planter(sandbox, 4, NOW).plant(60)
