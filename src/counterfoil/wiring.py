@@ -1,4 +1,4 @@
-"""The only place where parts meet."""
+"""Where parts meet: a node that serves. An audit and its apply meet the rest in `wiring_audit`."""
 
 import asyncio
 import contextlib

@@ -17,10 +17,11 @@ from counterfoil.sandbox.courier import Courier
 from counterfoil.sandbox.faults import Faults
 from counterfoil.sandbox.http import serve as serve_sandbox
 from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
-from counterfoil.sandbox.storm import Player, Storm
+from counterfoil.sandbox.storm import Storm
 from counterfoil.sandbox.svix import SvixSettings
 from tests import pgbouncer
 from tests.acceptance.node import Serve
+from tests.acceptance.storms import play, settled
 from tests.databases import PostgresqlHome, looking
 from tests.postgresql import server
 
@@ -43,14 +44,6 @@ RATES = {
     "COUNTERFOIL_DELETION_BREAKER": "0",
 }
 NO_KEYS = {"CLERK_SECRET_KEY": "", "STRIPE_SECRET_KEY": ""}
-
-
-async def storm(sandbox: Sandbox) -> None:
-    player = Player(sandbox.clerk)
-    began = time.monotonic()
-    for at, action in Storm(seed=23, sign_ups=PEOPLE, seconds=SECONDS, deletions=PEOPLE // 10):
-        await asyncio.sleep(max(0.0, began + at - time.monotonic()))
-        player.play(time.time(), action)
 
 
 class Balancer:
@@ -92,21 +85,6 @@ async def kill_and_restart(nodes: Sequence[tuple[Serve, str]], balancer: Balance
             balancer.down(serve)
             await serve.start("--role", role)
             coming[serve] = starting.create_task(balancer.up(serve))
-
-
-def unsettled(url: str) -> int:
-    with looking(url) as connection:
-        row = connection.execute("SELECT COUNT(*) FROM link_rows WHERE dirty_at IS NOT NULL").fetchone()
-    assert row is not None
-    return int(str(row[0]))
-
-
-async def settled(sandbox: Sandbox, url: str) -> None:
-    end, calm = time.monotonic() + 400, 0
-    while calm < 4:
-        assert time.monotonic() < end, f"{unsettled(url)} unsettled, {sandbox.svix.pending()} deliveries wait"
-        await asyncio.sleep(0.5)
-        calm = calm + 1 if not sandbox.svix.pending() and not unsettled(url) else 0
 
 
 def owners(sandbox: Sandbox) -> dict[str, str]:
@@ -166,9 +144,12 @@ async def test_three_receivers_and_three_workers_lose_nothing_and_double_nothing
                 for serve, _ in nodes[:3]:
                     courier = Courier(sandbox.svix, f"{serve.url}/webhooks/clerk")
                     balancer.couriers.append(await couriers.enter_async_context(courier))
-                await asyncio.gather(storm(sandbox), kill_and_restart(nodes, balancer, killed))
+                await asyncio.gather(
+                    play(Storm(seed=23, sign_ups=PEOPLE, seconds=SECONDS, deletions=PEOPLE // 10), sandbox),
+                    kill_and_restart(nodes, balancer, killed),
+                )
                 sandbox.calm()
-                await settled(sandbox, direct)
+                await settled(sandbox, direct, patience=400)
             for serve, _ in nodes:
                 assert await serve.end(signal.SIGTERM) == 0, serve.log.read_text()[-2000:]
         finally:

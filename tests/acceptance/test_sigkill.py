@@ -13,9 +13,10 @@ from counterfoil.sandbox.courier import Courier
 from counterfoil.sandbox.faults import Faults
 from counterfoil.sandbox.http import serve as serve_sandbox
 from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
-from counterfoil.sandbox.storm import Player, Storm
+from counterfoil.sandbox.storm import Storm
 from counterfoil.sandbox.svix import SvixSettings
 from tests.acceptance.node import Serve
+from tests.acceptance.storms import play, settled
 from tests.databases import Home, PostgresqlHome, SqliteHome, looking
 from tests.postgresql import server
 
@@ -30,14 +31,6 @@ WORLD = SandboxSettings(
 )
 
 
-async def _storm(sandbox: Sandbox) -> None:
-    player = Player(sandbox.clerk)
-    began = time.monotonic()
-    for at, action in Storm(seed=11, sign_ups=PEOPLE, seconds=SECONDS, deletions=40):
-        await asyncio.sleep(max(0.0, began + at - time.monotonic()))
-        player.play(time.time(), action)
-
-
 async def _kill_and_restart(serve: Serve) -> None:
     dice = random.Random(11)
     for _ in range(KILLS):
@@ -45,22 +38,6 @@ async def _kill_and_restart(serve: Serve) -> None:
         await asyncio.sleep(dice.uniform(0.3, 3.2))
         assert await serve.end(signal.SIGKILL) == -signal.SIGKILL
         await serve.start()
-
-
-def _unsettled(url: str) -> int:
-    with looking(url) as connection:
-        row = connection.execute("SELECT COUNT(*) FROM link_rows WHERE dirty_at IS NOT NULL").fetchone()
-    assert row is not None
-    return int(str(row[0]))
-
-
-async def _settled(sandbox: Sandbox, url: str) -> None:
-    end = time.monotonic() + 200
-    calm = 0
-    while calm < 4:
-        assert time.monotonic() < end, f"{_unsettled(url)} unsettled, {sandbox.svix.pending()} deliveries wait"
-        await asyncio.sleep(0.5)
-        calm = calm + 1 if not sandbox.svix.pending() and not _unsettled(url) else 0
 
 
 @pytest.fixture
@@ -96,10 +73,13 @@ async def test_thirty_kills_in_a_storm_lose_nothing_and_double_nothing(tmp_path:
         await serve.start()
         await serve.ready()
         async with Courier(sandbox.svix, f"{serve.url}/webhooks/clerk"):
-            await asyncio.gather(_storm(sandbox), _kill_and_restart(serve))
+            await asyncio.gather(
+                play(Storm(seed=11, sign_ups=PEOPLE, seconds=SECONDS, deletions=40), sandbox),
+                _kill_and_restart(serve),
+            )
             sandbox.calm()
             await serve.ready()
-            await _settled(sandbox, url)
+            await settled(sandbox, url, patience=200)
         assert await serve.end(signal.SIGTERM) == 0
     verdict = sandbox.verdict(time.time())
     assert verdict.clean, verdict.as_json()

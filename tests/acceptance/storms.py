@@ -1,0 +1,34 @@
+"""What the tests that kill have in common: a storm against real processes, and waiting until it is over."""
+
+import asyncio
+import time
+
+from counterfoil.sandbox.sandbox import Sandbox
+from counterfoil.sandbox.storm import Player, Storm
+from tests.databases import looking
+
+
+async def play(storm: Storm, sandbox: Sandbox) -> None:
+    """Have people come, change and go at the times that ``storm`` says."""
+    player = Player(sandbox.clerk)
+    began = time.monotonic()
+    for at, action in storm:
+        await asyncio.sleep(max(0.0, began + at - time.monotonic()))
+        player.play(time.time(), action)
+
+
+def unsettled(url: str) -> int:
+    """How many links still owe something."""
+    with looking(url) as connection:
+        row = connection.execute("SELECT COUNT(*) FROM link_rows WHERE dirty_at IS NOT NULL").fetchone()
+    assert row is not None
+    return int(str(row[0]))
+
+
+async def settled(sandbox: Sandbox, url: str, patience: float) -> None:
+    """Return when all is delivered and settled for two seconds; fails after ``patience`` seconds."""
+    end, calm = time.monotonic() + patience, 0
+    while calm < 4:
+        assert time.monotonic() < end, f"{unsettled(url)} unsettled, {sandbox.svix.pending()} deliveries wait"
+        await asyncio.sleep(0.5)
+        calm = calm + 1 if not sandbox.svix.pending() and not unsettled(url) else 0
