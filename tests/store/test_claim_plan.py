@@ -45,7 +45,7 @@ def test_a_claim_touches_the_rows_that_it_takes_and_sorts_nothing_else(
     values = {"lane": 0, "now": NOW, "lease_end": LEASE_END, "limit": LIMIT, "by_database": by_database}
     if by_database:  # what waits for later is due by then too: by its time of year 2026 and after
         values["now"] = round(time.time() * 1000)
-    explained = text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {links._CLAIM_SHARED.text}")
+    explained = text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {links._CLAIM_SHARED}")
     found = list(nodes(connection.execute(explained, values).scalar_one()[0]["Plan"]))
     scans = [each for each in found if each.get("Relation Name") == "link_rows" and "Scan" in each["Node Type"]]
     assert {each["Node Type"] for each in scans} <= {"Index Scan", "Bitmap Heap Scan"}

@@ -315,7 +315,7 @@ def test_a_claim_reads_the_due_links_from_their_index_without_sorting(
     put(connection, *rows)
     connection.exec_driver_sql("ANALYZE link_rows")
     values = {"lane": 0, "now": NOW, "lease_end": LEASE_END, "limit": 64, "by_database": False}
-    plan = [row[0] for row in connection.execute(text(f"EXPLAIN {links._CLAIM_SHARED.text}"), values)]
+    plan = [row[0] for row in connection.execute(text(f"EXPLAIN {links._CLAIM_SHARED}"), values)]
     assert any("Index Scan using ix_links_due" in line for line in plan), plan
     assert not any("Seq Scan on link_rows" in line for line in plan), plan
     assert len(links.claim(connection, NOW, LEASE_END, 64)) == 64

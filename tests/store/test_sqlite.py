@@ -187,7 +187,7 @@ def test_a_claim_reads_the_due_links_from_their_index_without_sorting(
     put(connection, *many)
     connection.exec_driver_sql("ANALYZE")
     values = {"lane": 0, "now": NOW, "lease_end": LEASE_END, "limit": 64}
-    plan = [row.detail for row in connection.execute(text(f"EXPLAIN QUERY PLAN {links._CLAIM_HERE.text}"), values)]
+    plan = [row.detail for row in connection.execute(text(f"EXPLAIN QUERY PLAN {links._CLAIM_HERE}"), values)]
     assert any("ix_links_due" in line for line in plan), plan
     assert not any("TEMP B-TREE" in line for line in plan), plan
     assert not any(line.startswith("SCAN link_rows") for line in plan), plan

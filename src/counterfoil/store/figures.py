@@ -5,7 +5,7 @@ from sqlalchemy import Connection, text
 
 from counterfoil.core.link import Link
 from counterfoil.store import tombstones
-from counterfoil.store.rows import COLUMN_LIST, to_link
+from counterfoil.store.rows import COLUMN_LIST, returning_links, to_link
 from counterfoil.store.tombstones import Waiting
 
 _COUNTS = text(
@@ -27,7 +27,7 @@ _NEXT_DUE = text(
     "SELECT MIN(due) FROM (SELECT MIN(due_at) AS due FROM link_rows WHERE lane = 0 AND due_at IS NOT NULL"
     " UNION ALL SELECT MIN(due_at) FROM link_rows WHERE lane = 1 AND due_at IS NOT NULL) AS lanes"
 )
-_UNWALKED = text(
+_UNWALKED = returning_links(
     f"SELECT {COLUMN_LIST} FROM link_rows"  # noqa: S608 - our own column names
     " WHERE walked < :walk AND deleted_at IS NULL AND source_version < :started"
     # Customers of users who were gone before our first start are for the audit, not for us.

@@ -11,7 +11,7 @@ is run again.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, TextualSelect, text
 
 from counterfoil.core.fold import fold_news
 from counterfoil.core.link import Doubt, Ended, Link, Order
@@ -25,6 +25,7 @@ from counterfoil.store.rows import (
     ids_parameter,
     is_here,
     recordset,
+    returning_links,
     to_intake_row,
     to_link,
     to_records,
@@ -42,14 +43,14 @@ def _assign(names: Iterable[str]) -> str:
 
 
 # The statements are made of this module's own column names and of bound parameters.
-_SELECT_ONE = text(f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = :subject_id")  # noqa: S608
+_SELECT_ONE = returning_links(f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = :subject_id")  # noqa: S608
 # One parameter for all ids: the statement is the same for every batch.
 _SELECT_HERE = f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id IN (SELECT value FROM json_each(?))"  # noqa: S608
-_SELECT_LOCKED = text(
+_SELECT_LOCKED = returning_links(
     f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = ANY(:ids) ORDER BY subject_id FOR UPDATE"  # noqa: S608
 )
-_SELECT_MANY = text(f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = ANY(:ids)")  # noqa: S608
-_SELECT_PAGE = text(
+_SELECT_MANY = returning_links(f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = ANY(:ids)")  # noqa: S608
+_SELECT_PAGE = returning_links(
     f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id > :after ORDER BY subject_id LIMIT :limit"  # noqa: S608
 )
 _INTAKE_LIST = ", ".join(INTAKE_COLUMNS)
@@ -74,7 +75,7 @@ _LEASED = (
     "lease = lease + 1, held = held + 1, due_at = {lease_end},"
     " applied = CASE WHEN held > 0 THEN NULL ELSE applied END"
 )
-_CLAIM_HERE = text(
+_CLAIM_HERE = returning_links(
     f"UPDATE link_rows SET {_LEASED.format(lease_end=':lease_end')} WHERE subject_id IN"  # noqa: S608
     " (SELECT subject_id FROM link_rows WHERE lane = :lane AND due_at <= :now ORDER BY due_at LIMIT :limit)"
     f" RETURNING {COLUMN_LIST}"
@@ -86,7 +87,7 @@ _TIME = (
 )
 _LEASE_END = f"{_TIME} + :lease_end - CAST(:now AS BIGINT)"
 # MATERIALIZED and ARRAY: planned as a join, the lane could be read, and locked, again and again.
-_CLAIM_SHARED = text(
+_CLAIM_SHARED = returning_links(
     "WITH due AS MATERIALIZED (SELECT subject_id, due_at AS was_due FROM link_rows"  # noqa: S608
     f" WHERE lane = :lane AND due_at <= {_TIME} ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED),"
     f" claimed AS (UPDATE link_rows SET {_LEASED.format(lease_end=_LEASE_END)}"
@@ -94,17 +95,17 @@ _CLAIM_SHARED = text(
     f" RETURNING {COLUMN_LIST})"
     f" SELECT {COLUMN_LIST} FROM claimed JOIN due USING (subject_id) ORDER BY was_due"
 )
-_SAVE = text(
+_SAVE = returning_links(
     f"UPDATE link_rows SET {_assign(WORKER_COLUMNS)} WHERE subject_id = :subject_id AND lease = :lease"  # noqa: S608
     f" RETURNING {COLUMN_LIST}"
 )
 # No intent is ever committed after the tombstone.
-_OPEN_INTENT = text(
+_OPEN_INTENT = returning_links(
     f"UPDATE link_rows SET {_assign(WORKER_COLUMNS)} WHERE subject_id = :subject_id AND lease = :lease"  # noqa: S608
     f" AND deleted_at IS NULL RETURNING {COLUMN_LIST}"
 )
 # News that came during the turn (another revision) makes the link due at once instead.
-_RELEASE = text(
+_RELEASE = returning_links(
     f"UPDATE link_rows SET {_assign(WORKER_COLUMNS)}, held = 0,"  # noqa: S608
     " due_at = CASE WHEN revision = :revision THEN CAST(:next_due AS BIGINT) ELSE :now END,"
     " dirty_at = CASE WHEN revision = :revision AND :clean = 1 THEN NULL ELSE dirty_at END,"
@@ -210,7 +211,7 @@ def _lock(connection: Connection, ids: Collection[str]) -> dict[str, Link]:
     return _these(connection, ids, _SELECT_LOCKED)
 
 
-def _these(connection: Connection, ids: Collection[str], shared: TextClause) -> dict[str, Link]:
+def _these(connection: Connection, ids: Collection[str], shared: TextualSelect) -> dict[str, Link]:
     these = ids_parameter(connection, ids)
     if is_here(connection):
         rows: Iterable[Sequence[Any]] = driver(connection).execute(_SELECT_HERE, (these,))

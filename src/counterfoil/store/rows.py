@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Table, TextualSelect, column, text
 from sqlalchemy.dialects import postgresql
 
 from counterfoil.core.link import Address, Deletion, Doubt, Ended, Fields, Lane, Link, ParkReason, Ruling
@@ -90,6 +90,14 @@ def to_link(row: Sequence[Any]) -> Link:
             "parked": ParkReason(values["parked"]) if values["parked"] is not None else None,
         }
     )
+
+
+def returning_links(statement: str) -> TextualSelect:
+    """A statement whose rows have the columns of `COLUMN_LIST`.
+
+    Told what they are, SQLAlchemy remembers how such rows are read; it found that out anew at every execution.
+    """
+    return text(statement).columns(*map(column, COLUMNS))
 
 
 def is_here(connection: Connection) -> bool:

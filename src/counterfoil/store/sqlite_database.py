@@ -115,8 +115,8 @@ class SqliteDatabase:
                 self._connection = self._engine.connect()
             try:
                 return self._connection.begin()
-            except OperationalError as error:
-                if "locked" not in str(error.orig) or loop.time() >= end:
+            except (OperationalError, sqlite3.OperationalError) as error:
+                if "locked" not in str(error) or loop.time() >= end:
                     raise
             await asyncio.sleep(_LOOK_AGAIN)
 
