@@ -9,7 +9,7 @@ from counterfoil.core.finding import Finding, Kind, SeenCustomer
 from counterfoil.core.link import Address, Fields, Link
 from counterfoil.core.policy import Adopt, Create, LinkBack, NoEmail, Policy
 
-from .states import BY_EMAIL, NEVER, candidate, found, only, stranger, told, user
+from .states import BY_EMAIL, NEVER, candidate, customer, found, only, stranger, told, user
 from .support import ADA, POLICY, SUBJECT, linked, replace
 
 RIVAL = "user_2"
@@ -118,6 +118,16 @@ def test_where_addresses_count_that_of_another_users_customer_holds_a_new_one(
     assert finding.why == f"no customer names this user{more}"
 
 
+@pytest.mark.parametrize(("owner", "whose"), [(None, "nobody"), (RIVAL, "another user")])
+def test_a_customer_that_the_link_holds_and_people_have_moved_is_for_a_person(
+    owner: str | None, whose: str
+) -> None:
+    moved = the_one(link=linked(customer_id="cus_7"), held=customer("cus_7", owner=owner))
+    assert told(moved) == ("missing", None, SUBJECT, None)
+    assert moved.why == f"no customer names this user; the database holds cus_7, which is there and names {whose}"
+    assert moved.evidence == {"database": "cus_7"}
+
+
 # The mapping file.
 
 
@@ -196,6 +206,10 @@ def test_what_clerk_names_and_may_not_be_taken_is_for_a_person(
     assert told(finding) == ("foreign", None, SUBJECT, None)
     assert (finding.why, finding.named, finding.evidence) == (why, named, {"metadata": named})
     assert finding.subscribed == (3 if there is not None and there.owner == RIVAL else 0)
+
+
+def test_subscriptions_that_the_key_may_not_read_are_not_counted() -> None:
+    assert the_one(link_back="cus_9", named=customer("cus_9", owner=RIVAL, live=None)).subscribed == 0
 
 
 def test_a_dead_name_is_replaced_by_a_new_customers_unless_something_else_ties_the_user() -> None:

@@ -438,3 +438,19 @@ def test_all_that_is_wrong_with_one_customer_is_told() -> None:
         for each in found(customers=(wrong,), user=user(link_back=None), link=linked(customer_id="cus_7"))
     ]
     assert kinds == ["mislinked", "stale", "unlinked", "mislinked"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "fields"),
+    [
+        (Kind.STALE, {}, replace(ADA, name="Somebody Else")),
+        (Kind.UNLINKED, {"user": user(link_back=None)}, ADA),
+        (Kind.MISLINKED, {"link": linked(customer_id="cus_7")}, ADA),
+        (Kind.MISLINKED, {"customers": (customer(archived=True, live=None),)}, ADA),
+    ],
+)
+def test_subscriptions_that_the_key_may_not_read_are_not_counted(
+    kind: Kind, more: dict[str, Any], fields: Fields
+) -> None:
+    finding = only(**{"customers": (customer(live=None, fields=fields),), **more})
+    assert (finding.kind, finding.subscribed) == (kind, 0)

@@ -23,7 +23,7 @@ def findings(state: State, policy: Policy, recent: int) -> list[Finding]:
     found = _of_gone(state, policy) if state.user is None else _of_user(state, state.user, policy)
     young = _is_young(state, recent)
     version = state.user.version if state.user is not None else 0
-    return [msgspec.structs.replace(each, recent=each.recent or young, version=version) for each in found]
+    return [msgspec.structs.replace(each, recent=young, version=version) for each in found]
 
 
 def _is_young(state: State, recent: int) -> bool:
