@@ -1,4 +1,4 @@
-"""The bare application to compare with: it answers 204 and does nothing, on the server that serve runs.
+"""The bare application to compare with: it answers 204 and does nothing, on Granian.
 
 python -m tools.noop PORT
 """
@@ -6,9 +6,9 @@ python -m tools.noop PORT
 import sys
 
 import uvloop
+from granian.constants import HTTPModes, Interfaces
+from granian.server.embed import Server
 from starlette.types import Receive, Scope, Send
-
-from counterfoil.cli.serve import server_for
 
 
 async def application(_: Scope, receive: Receive, send: Send) -> None:
@@ -19,4 +19,13 @@ async def application(_: Scope, receive: Receive, send: Send) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(server_for(application, "127.0.0.1", int(sys.argv[1])).serve())
+    server = Server(
+        application,
+        address="127.0.0.1",
+        port=int(sys.argv[1]),
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        websockets=False,
+        log_enabled=False,
+    )
+    uvloop.run(server.serve())

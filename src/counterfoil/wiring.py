@@ -91,7 +91,10 @@ class Node:
     supervisor: Supervisor
     context: Context
     upstreams: Upstreams
+    receiver: Receiver | None
+    """Takes deliveries; ``None``: this node takes none."""
     application: ASGIApp
+    """Answers all other requests."""
     environment: pin.Environment
     token: str
     """Opens the local API."""
@@ -179,8 +182,8 @@ async def assemble(settings: Settings, outside: Outside, *, observe: bool = Fals
     desk = _desk(token, supervisor, context, upstreams, metrics)
     ensurer = supervisor.ensurer
     api = Api(settings.api_tokens(), token, ensurer.at_once, ensurer.wait, ensurer.stands)
-    application = app.build(receiver, settings.webhook_path, desk, api)
-    return Node(supervisor, context, upstreams, application, crew.environment, token, role)
+    application = app.build(desk, api)
+    return Node(supervisor, context, upstreams, receiver, application, crew.environment, token, role)
 
 
 async def assemble_crew(

@@ -90,7 +90,7 @@ def configure_logging(level: str) -> None:
     number = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(stream=sys.stderr, level=max(number, logging.WARNING), format="%(message)s")
     # At debug level these would log every request with its headers and bodies.
-    for name in ("stripe", "aiohttp", "sqlalchemy", "alembic", "_granian"):
+    for name in ("stripe", "aiohttp", "sqlalchemy", "alembic", "uvicorn"):
         logging.getLogger(name).setLevel(logging.WARNING)
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()

@@ -12,24 +12,13 @@ from typing import Annotated, Any, Literal, TypeVar
 import structlog
 import typer
 import uvloop
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.log import LogLevels
-from granian.server.embed import Server
-from starlette.types import ASGIApp
 
 from counterfoil.cli.output import configure_logging, explained
 from counterfoil.errors import ConfigurationError
 from counterfoil.settings import Settings, load
 from counterfoil.store.ownership import Ownership
+from counterfoil.web.front import CONNECTIONS, Front
 from counterfoil.wiring import Node, Outside, assemble, real_world
-
-CONNECTIONS = 4_096
-"""So many at once; further ones wait to be accepted."""
-HEAD_MILLISECONDS = 10_000
-"""For a request's head, and for the first byte of the next one."""
-HEAD_LIMIT = 64 * 1024
-"""Bytes of a request's head, and of a body not yet taken."""
 
 T = TypeVar("T")
 
@@ -94,40 +83,18 @@ async def _serve(settings: Settings, *, observe: bool) -> None:
 @asynccontextmanager
 async def serving(settings: Settings, outside: Outside, *, observe: bool = False) -> AsyncIterator[Node]:
     """A node that listens and works while the block lasts; leaving it finishes what is in flight."""
-    _check_port(settings.host, settings.port)
-    node = await assemble(settings, outside, observe=observe)
-    node.supervisor.start(node.role)
-    server = server_for(node.application, settings.host, settings.port)
-    listening = asyncio.create_task(server.serve())
-    try:
-        yield node
-    finally:
-        # Nothing new is taken; what was taken is committed and answered; then the turns under way end.
-        server.stop()  # type: ignore[no-untyped-call]
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(listening, _settle(node))
-        # The server's own threads outlive its end by a moment; an interpreter that goes first makes them abort.
-        await asyncio.sleep(0.3)
-
-
-def server_for(application: ASGIApp, host: str, port: int) -> Server:
-    """The HTTP server, as serve runs it: no lifespan, HTTP/1.1, one thread.
-
-    Connections that say nothing, or nothing more, have 10 s: a thousand of them, or four, leave room for others.
-    """
-    return Server(
-        application,
-        address=host,
-        port=port,
-        interface=Interfaces.ASGINL,
-        http=HTTPModes.http1,
-        websockets=False,
-        log_enabled=False,
-        log_level=LogLevels.warning,
-        backlog=1024,
-        backpressure=CONNECTIONS,
-        http1_settings=HTTP1Settings(header_read_timeout=HEAD_MILLISECONDS, max_buffer_size=HEAD_LIMIT),
-    )
+    with bound(settings.host, settings.port) as at:
+        node = await assemble(settings, outside, observe=observe)
+        node.supervisor.start(node.role)
+        front = Front(node.receiver, settings.webhook_path, node.application, at)
+        listening = asyncio.create_task(front.serve())
+        try:
+            yield node
+        finally:
+            # Nothing new is taken; what was taken is committed and answered; then the turns under way end.
+            front.stop()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(listening, _settle(node))
 
 
 async def _settle(node: Node) -> None:
@@ -143,17 +110,23 @@ def _allow_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if most < 0 else min(wanted, most), most))
 
 
-def _check_port(host: str, port: int) -> None:
-    """Say so at once where the port is taken: the server itself would only log it."""
+def bound(host: str, port: int) -> socket.socket:
+    """A socket with this address; a port that is taken is told at once, before any work is done.
+
+    Raises:
+        ConfigurationError: it is taken, or no address of this machine.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot listen on {host}:{port} ({error.strerror}): set COUNTERFOIL_HOST and COUNTERFOIL_PORT"
-            ) from None
+    at = socket.socket(family, socket.SOCK_STREAM)
+    at.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        at.bind((host, port))
+    except OSError as error:
+        at.close()
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port} ({error.strerror}): set COUNTERFOIL_HOST and COUNTERFOIL_PORT"
+        ) from None
+    return at
 
 
 def _reachable(host: str) -> str:

@@ -15,6 +15,9 @@ from counterfoil.errors import IntakeFull
 Taken = UserEvent | UserDeleted | Unreadable
 """What is written before a delivery is answered."""
 
+Tell = Callable[[bool], None]
+"""Told whether a delivery is on disk."""
+
 Commit = Callable[[Sequence[Taken]], Awaitable[None]]
 """Writes a batch in one transaction, and returns when it is on disk; raises where it is not."""
 
@@ -54,7 +57,7 @@ class Intake:
         self._batch = batch
         self._pause = pause
         self._items: list[Taken] = []
-        self._waiters: list[asyncio.Future[bool]] = []
+        self._waiters: list[Tell] = []
         self._bytes = 0
         self._arrived = asyncio.Event()
         self._ended = asyncio.Event()
@@ -73,15 +76,15 @@ class Intake:
         """The last commit failed."""
         return self._shut_until is not None
 
-    async def take(self, item: Taken) -> None:
-        """Return when ``item`` is on disk.
+    def take(self, item: Taken, tell: Tell) -> None:
+        """Have ``item`` written; ``tell(True)`` is called when it is on disk.
 
-        Whoever is cancelled here leaves its item behind: it is written all the same.
+        ``tell(False)``: it is not on disk, or not known to be, for the database could not be written. ``tell`` must
+        not raise.
 
         Raises:
-            IntakeFull: it is not on disk, or not known to be: the queue is full or shut, or the database
-                cannot be written. After a commit that failed the answer is given at once for ``pause``
-                seconds, and then the next items are tried.
+            IntakeFull: it will not be written, and ``tell`` not be called: the queue is full or shut. After a commit
+                that failed it is shut for ``pause`` seconds, and then the next items are tried.
         """
         if self._stopped or self._draining or len(self._items) >= self._limit or self._paused():
             raise IntakeFull("the queue is full or shut")
@@ -89,14 +92,10 @@ class Intake:
             if self._bytes + len(item.body) > BYTES_LIMIT:
                 raise IntakeFull("the queue holds too many bytes")
             self._bytes += len(item.body)
-        # One future for each, not one for the batch: cancelling a waiter cancels what it waits for.
-        waiter = asyncio.get_running_loop().create_future()
         self._items.append(item)
-        self._waiters.append(waiter)
+        self._waiters.append(tell)
         if len(self._items) == 1:
             self._arrived.set()
-        if not await waiter:
-            raise IntakeFull("the database did not take it")
 
     def _paused(self) -> bool:
         return self._shut_until is not None and asyncio.get_running_loop().time() < self._shut_until
@@ -124,7 +123,8 @@ class Intake:
             self._running, self._stopped = False, True
             waiters = self._waiters
             self._items, self._waiters, self._bytes = [], [], 0
-            _resolve(waiters, written=False)
+            for tell in waiters:
+                tell(False)
             self._ended.set()
 
     async def _commit_batch(self) -> None:
@@ -141,7 +141,8 @@ class Intake:
         finally:
             self._bytes -= sum(kept)
             self._shut_until = None if written else asyncio.get_running_loop().time() + self._pause
-            _resolve(waiters, written=written)
+            for tell in waiters:
+                tell(written)
         if written and len(kept) < len(items):
             self._wake()
 
@@ -153,10 +154,3 @@ class Intake:
             await self._ended.wait()
         else:
             await self.run()
-
-
-def _resolve(waiters: Sequence["asyncio.Future[bool]"], *, written: bool) -> None:
-    """Answer a batch in one go. A result, not an exception: nobody may be left to retrieve that one."""
-    for waiter in waiters:
-        if not waiter.done():  # done: its owner was cancelled
-            waiter.set_result(written)

@@ -1,4 +1,4 @@
-"""The ASGI application: the webhook's path goes straight to the receiver, all else to Starlette.
+"""The ASGI application: all that is asked of a node but to take deliveries (`front`, `receiver`).
 
 ``/healthz`` (the process lives), ``/readyz`` (deliveries are taken), ``/metrics``; for the command line
 ``/v1/retry``, ``/v1/undo``, ``/v1/release`` and ``/v1/apply``, with the token that ``serve`` leaves beside its
@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from counterfoil.core.reading import NOT_JSON
 from counterfoil.core.subject import user_id
@@ -76,23 +76,16 @@ class Desk:
     apply: Callable[[Sequence[Errand]], Awaitable[Sequence[str]]]
 
 
-def build(receiver: ASGIApp | None, webhook_path: str, desk: Desk, api: Api) -> ASGIApp:
-    """Put the receiver (``None``: this node takes no deliveries), the local API and the API for apps together."""
+def build(desk: Desk, api: Api) -> ASGIApp:
+    """Put the local API and the API for apps together."""
     local = Starlette(routes=local_routes(desk, api), exception_handlers={DatabaseUnavailable: _unavailable})
     # Not sent on to the same path without its slash: the redirect would repeat whatever Host the request names.
     local.router.redirect_slashes = False
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if receiver is not None and scope["type"] == "http" and scope["path"] == webhook_path:
-            await receiver(scope, receive, send)
-        else:
-            await local(scope, receive, send)
-
-    return app
+    return local
 
 
 def local_routes(desk: Desk, api: Api) -> list[Route]:
-    """All routes but the webhook's."""
+    """All routes."""
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")

@@ -1,0 +1,293 @@
+"""The HTTP server: uvicorn's, with a way of its own for deliveries.
+
+A delivery is handed to the receiver as soon as its last byte is parsed, and answered from where its commit ends: no
+ASGI messages, no task and no future for each, which cost more than all that is done with it
+([decision 0016](docs/decisions/0016-deliveries-are-taken-off-the-wire.md)). All other requests go the usual way, to an
+ASGI application.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import httptools
+from starlette.types import ASGIApp
+from uvicorn import Config, Server
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from counterfoil.web.receiver import Receiver, Reply
+
+CONNECTIONS = 4_096
+"""So many at once; further ones are closed."""
+HEAD_SECONDS = 10.0
+"""For a request's head, and for the first byte of the next one."""
+READ_SECONDS = 10.0
+"""For the whole body of a delivery. Svix gives up after 15 s."""
+HEAD_LIMIT = 64 * 1024
+"""Bytes of a request's head."""
+_SWEEP_TICKS = 10
+"""uvicorn's ticks (0.1 s) between looks for connections that are too slow."""
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+
+
+class Delivery:
+    """One request for the webhook's path. For uvicorn's protocol it stands where a request and its answer do."""
+
+    __slots__ = (
+        "_protocol",
+        "disconnected",
+        "keep_alive",
+        "message_event",
+        "parts",
+        "reply",
+        "response_complete",
+        "size",
+        "turn",
+    )
+
+    def __init__(self, protocol: "DeliveryProtocol", *, keep_alive: bool, turn: bool) -> None:
+        self._protocol = protocol
+        self.keep_alive = keep_alive
+        self.turn = turn
+        """All requests before it on this connection are answered."""
+        self.parts: list[bytes] | None = []
+        """Of the body, as long as it is read."""
+        self.size = 0
+        self.reply: Reply | None = None
+        self.response_complete = False
+        self.disconnected = False
+        self.message_event = _NOBODY_WAITS
+
+    def answer(self, reply: Reply) -> None:
+        """Answer it; where others go first, once they have been answered."""
+        if self.reply is None:
+            self.reply = reply
+            if self.turn:
+                self._protocol.write(self, reply)
+
+
+class _Nobody:
+    """In place of the event that wakes an ASGI application."""
+
+    def set(self) -> None:
+        """Nobody waits."""
+
+
+_NOBODY_WAITS = _Nobody()
+
+
+class DeliveryProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, receiver: Receiver | None, path: bytes, **given: Any) -> None:
+        super().__init__(**given)
+        self._receiver = receiver
+        self._path = path
+        self._delivery: Delivery | None = None
+        """The delivery that is being read."""
+        self._head = 0
+        """Bytes of the head that is being read."""
+        self._deadline: float | None = None
+        """When what is being read must have come; ``None``: nothing is."""
+
+    # What comes in.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._deadline = self.loop.time() + HEAD_SECONDS
+        if len(self.connections) > CONNECTIONS:
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head >= 0:
+            self._head += len(data)
+            if self._head > HEAD_LIMIT:
+                self._refuse(431)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head = 0
+        self._deadline = self.loop.time() + HEAD_SECONDS
+
+    def on_headers_complete(self) -> None:
+        self._head = -1
+        if self._receiver is None or not self._is_delivery():
+            self._deadline = None
+            super().on_headers_complete()
+            return
+        before = self.cycle
+        if self.transport.is_closing() or (type(before) is Delivery and not before.keep_alive):
+            return  # nothing comes after the last request of a connection
+        turn = before is None or before.response_complete
+        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        self._delivery = self.cycle = delivery = Delivery(self, keep_alive=keep_alive, turn=turn)  # type: ignore[assignment]
+        if not turn:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((delivery, self.app))  # type: ignore[arg-type]
+        self._deadline = self.loop.time() + READ_SECONDS
+        if self._announced() > self._receiver.body_limit:
+            self._give_up(self._receiver.too_large())
+        elif self.expect_100_continue and turn:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        delivery = self._delivery
+        if delivery is None:
+            if type(self.cycle) is not Delivery:
+                super().on_body(body)
+        elif delivery.parts is not None:
+            assert self._receiver is not None
+            delivery.size += len(body)
+            if delivery.size > self._receiver.body_limit:
+                self._give_up(self._receiver.too_large())
+            else:
+                delivery.parts.append(body)
+
+    def on_message_complete(self) -> None:
+        delivery, self._delivery = self._delivery, None
+        if delivery is None:
+            if type(self.cycle) is not Delivery:
+                super().on_message_complete()
+        elif delivery.parts is not None:
+            assert self._receiver is not None
+            self._deadline = None
+            parts, delivery.parts = delivery.parts, None
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            self._receiver.deliver(self.parser.get_method(), self.headers, body, delivery.answer)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client has ended its side: what it still waits for is answered, and then the connection is closed."""
+        if self._delivery is not None and self._receiver is not None:
+            self._give_up(self._receiver.ended())
+        if self.cycle is None or self.cycle.response_complete:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._delivery is not None and self._delivery.parts is not None and self._receiver is not None:
+            self._receiver.ended()
+        self._delivery, self._deadline = None, None
+        super().connection_lost(exc)
+
+    def expire(self, now: float) -> None:
+        """Let go of a client that is too slow; ``now``: the loop's time (s)."""
+        if self._deadline is None or now < self._deadline:
+            return
+        self._deadline = None
+        if self._delivery is not None and self._receiver is not None:
+            self._give_up(self._receiver.too_slow())
+        else:
+            self.transport.close()
+
+    def _is_delivery(self) -> bool:
+        if self.url == self._path:
+            return True
+        # A query, a whole address, another way to write it.
+        return unquote_to_bytes(httptools.parse_url(self.url).path or b"") == self._path
+
+    def _announced(self) -> int:
+        for name, value in self.headers:
+            if name == b"content-length":
+                return int(value)  # a number: the parser has used it
+        return 0
+
+    # What goes out.
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """It is the turn of a request that came before others were answered."""
+        if type(cycle) is not Delivery:
+            super()._start_asgi_task(cycle, app)
+            return
+        cycle.turn = True
+        if cycle.reply is not None:
+            self.write(cycle, cycle.reply)
+
+    def _give_up(self, reply: Reply) -> None:
+        """Answer the delivery that is being read, and read no more of this connection."""
+        delivery, self._delivery, self._deadline = self._delivery, None, None
+        assert delivery is not None
+        delivery.parts, delivery.keep_alive = None, False
+        delivery.answer(reply)
+
+    def write(self, delivery: Delivery, reply: Reply) -> None:
+        """Send an answer whose turn it is."""
+        if self.transport.is_closing():
+            return
+        body = reply.text.encode()
+        head = [STATUS_LINE[reply.status]]
+        own = (_TEXT, (b"content-length", b"%d" % len(body))) if reply.status != 204 else ()
+        for name, value in chain(self.server_state.default_headers, own, reply.headers):
+            head += (name, b": ", value, b"\r\n")
+        if not delivery.keep_alive:
+            head.append(b"connection: close\r\n")
+        head += (b"\r\n", body)
+        self.transport.write(b"".join(head))
+        delivery.response_complete = True
+        if delivery.keep_alive:
+            self.on_response_complete()
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int) -> None:
+        self._head = -1
+        self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        self.transport.close()
+
+
+class Front(Server):
+    """Listens on one address, on the running event loop."""
+
+    def __init__(self, receiver: Receiver | None, path: str, application: ASGIApp, at: socket.socket) -> None:
+        """Bind the parts.
+
+        Args:
+            receiver: takes the deliveries; ``None``: none are taken here.
+            path: where they come.
+            application: answers all other requests.
+            at: a bound socket; it is closed in the end.
+        """
+        self._socket = at
+        super().__init__(
+            Config(
+                application,
+                http=partial(DeliveryProtocol, receiver, path.encode()),  # type: ignore[arg-type]
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=1024,
+                timeout_keep_alive=int(HEAD_SECONDS),
+            )
+        )
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen until `stop`, and return when all that came has been answered."""
+        await super().serve([self._socket, *(sockets or ())])
+
+    def stop(self) -> None:
+        """Take no more connections, nor requests on those that there are."""
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the command's affair."""
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn's own chores, and clients that are too slow."""
+        if counter % _SWEEP_TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, DeliveryProtocol):
+                    connection.expire(now)
+        return await super().on_tick(counter)
