@@ -14,6 +14,7 @@ from counterfoil.billing.listing import CustomerLister, ListedPage
 from counterfoil.billing.stripe import PAGE as CUSTOMERS
 from counterfoil.clerk.api import PAGE as USERS
 from counterfoil.clerk.api import ClerkApi, UserPage
+from counterfoil.core.finding import SeenCustomer
 from counterfoil.errors import NotFound, Rejected
 from counterfoil.upstream.gate import BULK
 
@@ -142,7 +143,7 @@ class Scan:
             if page.customers:
                 part.after = page.customers[-1].customer_id
                 part.reached = min(part.reached, page.customers[-1].created // 1000)
-                part.seen += len(page.customers)
+                part.density = _density(page.customers)
             # It may have been split below this page while that was on its way.
             more = more and part.reached >= part.low
             self._space.keep_customers(page.customers, part, done=not more)
@@ -192,7 +193,11 @@ class Scan:
         self._late.ended = True
 
 
+def _density(page: Sequence[SeenCustomer]) -> float:
+    """Customers a second, where a page of them ends. What lies above its first one tells nothing of what follows."""
+    return len(page) / max(1.0, (page[0].created - page[-1].created) / 1000)
+
+
 def _left(part: Range) -> float:
-    """How many customers a range still has, if it goes on as it began; 0 where nothing tells."""
-    span = part.high - part.reached
-    return part.seen / span * max(0, part.reached - part.low) if part.seen and span > 0 else 0.0
+    """How many customers a range still has, if it goes on as its last page; 0 where nothing tells."""
+    return part.density * max(0, part.reached - part.low)

@@ -26,7 +26,7 @@ from counterfoil.errors import ConfigurationError
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ranges (id INTEGER PRIMARY KEY, low INT NOT NULL, high INT NOT NULL, after TEXT,
-    reached INT NOT NULL, seen INT NOT NULL DEFAULT 0, done INT NOT NULL DEFAULT 0);
+    reached INT NOT NULL, done INT NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS users (subject_id TEXT PRIMARY KEY, named TEXT, email TEXT, body BLOB NOT NULL)
     WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS customers (customer_id TEXT PRIMARY KEY, owner TEXT, email TEXT, live INT,
@@ -78,7 +78,8 @@ class Range(msgspec.Struct, kw_only=True):
     after: str | None = None
     reached: int = 0
     """Customers down to this second are read."""
-    seen: int = 0
+    density: float = 0.0
+    """Customers a second where it has come to; not kept: the next page tells it again."""
 
 
 class Workspace(Found):
@@ -206,14 +207,14 @@ class Workspace(Found):
 
     def _keep_range(self, each: Range, *, done: bool) -> None:
         self._db.execute(
-            "INSERT OR REPLACE INTO ranges VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (each.id, each.low, each.high, each.after, each.reached, each.seen, int(done)),
+            "INSERT OR REPLACE INTO ranges (id, low, high, after, reached, done) VALUES (?, ?, ?, ?, ?, ?)",
+            (each.id, each.low, each.high, each.after, each.reached, int(done)),
         )
 
     def ranges(self) -> list[Range]:
         """The ranges that are not read to their end."""
-        rows = self._db.execute("SELECT id, low, high, after, reached, seen FROM ranges WHERE done = 0")
-        return [Range(id=a, low=b, high=c, after=d, reached=e, seen=f) for a, b, c, d, e, f in rows]
+        rows = self._db.execute("SELECT id, low, high, after, reached FROM ranges WHERE done = 0")
+        return [Range(id=a, low=b, high=c, after=d, reached=e) for a, b, c, d, e in rows]
 
     def begun(self) -> int:
         """How many ranges there ever were."""
