@@ -194,7 +194,7 @@ class Scan:
 
 
 def _density(page: Sequence[SeenCustomer]) -> float:
-    """Customers a second, where a page of them ends. What lies above its first one tells nothing of what follows."""
+    """Customers a second in a page of them. How long nobody came before its first one tells nothing of the next."""
     return len(page) / max(1.0, (page[0].created - page[-1].created) / 1000)
 
 
