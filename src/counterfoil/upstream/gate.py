@@ -71,16 +71,16 @@ class _Way:
     def turn_back(self, crossing: Crossing) -> None:
         """It was not sent after all."""
         crossing.stay()
-        self._moved()
+        self._settle(crossing)
 
     def answered(self, crossing: Crossing, *, tells: bool) -> None:
         """See `Crossing.answer`."""
         crossing.answer(asyncio.get_running_loop().time(), tells=tells)
-        self._moved()
+        self._settle(crossing)
 
-    def _moved(self) -> None:
+    def _settle(self, crossing: Crossing) -> None:
         for window in self._windows:
-            window.moved()
+            window.settle(crossing)
 
 
 class Gate:

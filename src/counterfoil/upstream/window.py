@@ -13,8 +13,8 @@ from counterfoil.core.link import Lane
 
 _SECOND = 1.005
 """Seconds that the limiter counts over, and some: clocks are not exact."""
-_LONGEST = 1.0
-"""Seconds after which a call without an answer has arrived, or never will."""
+_LONGEST = 5.0
+"""Seconds that a call without an answer is taken to be on its way."""
 _MEMORY = 100
 """The quickest of so many answers, and of twice as many at the most: a network may become slower."""
 
@@ -50,13 +50,14 @@ class Crossing:
     def send(self, now: float) -> None:
         """It is sent now."""
         self._sent = now
-        self.by = now + max(0.0, _LONGEST - self._quickest.seconds)
+        # Where no answer comes within the second, nothing tells yet whether it hangs.
+        self.by = now + (_LONGEST if self._quickest.seconds < _SECOND else 0.0)
 
     def answer(self, now: float, *, tells: bool) -> None:
         """Its answer is here; ``tells`` whether others may be as quick: a refusal may be quicker than any."""
         if tells:
             self._quickest.learn(now - self._sent)
-        self.by = min(self.by, max(self._sent, now - self._quickest.seconds))
+        self.by = max(self._sent, now - self._quickest.seconds)
 
     def stay(self) -> None:
         """It was not sent."""
@@ -80,8 +81,14 @@ class Window:
         self.moved()
         await waiter
 
+    def settle(self, crossing: Crossing) -> None:
+        """A call that entered has been answered, or was not sent: it counts as it says now."""
+        if crossing not in self._crossings:  # it hung for so long that it was given up
+            self._crossings.append(crossing)
+        self.moved()
+
     def moved(self) -> None:
-        """Time has passed, or a call has ended: there may be room."""
+        """Time has passed, or somebody has come: there may be room."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
             return
