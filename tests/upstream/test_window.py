@@ -98,7 +98,8 @@ async def test_who_never_answers_does_not_shut_the_window() -> None:
 @virtual
 async def test_a_call_counts_from_when_it_arrived_at_the_latest() -> None:
     window, quickest = Window(1), Quickest()
-    quickest.learn(0.1)
+    for _ in range(10):
+        quickest.learn(0.1)
     first = Crossing(quickest)
     await window.enter(first, Lane.LIVE)
     sent = now()
@@ -113,7 +114,7 @@ async def test_a_call_counts_from_when_it_arrived_at_the_latest() -> None:
 async def test_a_network_that_has_become_slower_is_learnt() -> None:
     quickest = Quickest()
     quickest.learn(0.1)
-    for _ in range(200):
+    for _ in range(1_000):
         quickest.learn(0.5)
     assert quickest.seconds == 0.5
 

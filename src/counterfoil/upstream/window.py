@@ -11,12 +11,12 @@ from itertools import count
 
 from counterfoil.core.link import Lane
 
-_SECOND = 1.005
+_SECOND = 1.01
 """Seconds that the limiter counts over, and some: clocks are not exact."""
 _LONGEST = 5.0
 """Seconds that a call without an answer is taken to be on its way."""
-_MEMORY = 100
-"""The quickest of so many answers, and of twice as many at the most: a network may become slower."""
+_FEW, _MEMORY = 10, 500
+"""The quickest of so many answers at least, and of the last 500 to 1,000: a network may become slower."""
 
 
 class Quickest:
@@ -28,9 +28,8 @@ class Quickest:
 
     @property
     def seconds(self) -> float:
-        """0 while nothing is known."""
-        quickest = min(self._before, self._now)
-        return quickest if quickest < float("inf") else 0.0
+        """0 while too little is known: the first answers are slow, for their connections are new."""
+        return min(self._before, self._now) if self._number >= _FEW else 0.0
 
     def learn(self, seconds: float) -> None:
         """An answer took so long."""
