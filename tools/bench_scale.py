@@ -10,8 +10,9 @@ import statistics
 import sys
 import time
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,53 +75,58 @@ async def _backlog(place: Place, sandbox: Sandbox, count: int) -> None:
     await database.close()
 
 
-async def _server_cpu(place: Place) -> dict[int, float]:
-    """CPU seconds of each process of PostgreSQL's server; of one that is not on this machine none."""
+@dataclass(frozen=True, slots=True)
+class _Used:
+    """Seconds, CPU seconds of the nodes and of the server's processes, and how many transactions it committed."""
+
+    seconds: float
+    nodes: float
+    server: Mapping[int, float]
+    commits: int
+
+    def since(self, before: "_Used") -> tuple[float, float, float, int]:
+        server = sum(used - before.server.get(pid, 0.0) for pid, used in self.server.items())
+        return (
+            self.seconds - before.seconds,
+            self.nodes - before.nodes,
+            server,
+            self.commits - before.commits,
+        )
+
+
+async def _used(place: Place, serves: Sequence[Serve]) -> _Used:
+    """What was used until now; of a server that is not on this machine no CPU is known, and counts as none."""
+
+    def job(connection: Connection) -> tuple[list[int], int]:
+        pids = connection.exec_driver_sql("SELECT pid FROM pg_stat_activity").scalars().all()
+        commits = connection.exec_driver_sql(
+            "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+        )
+        return list(pids), commits.scalar_one()
+
     database = InlineDatabase(place.url, place.schema)
-    rows = await database.read(lambda it: it.exec_driver_sql("SELECT pid FROM pg_stat_activity").all())
+    pids, commits = await database.read(job)
     await database.close()
-    found = {}
-    for (pid,) in rows:
-        comm = Path(f"/proc/{pid}/comm")
-        if comm.exists() and comm.read_text().startswith("postgres"):
-            found[pid] = cpu(pid)
-    return found
-
-
-class _Meter:
-    """What nodes and the server use from now on."""
-
-    def __init__(self, place: Place, serves: Sequence[Serve]) -> None:
-        self._place = place
-        self._serves = serves
-
-    async def start(self) -> None:
-        self._server = await _server_cpu(self._place)
-        self._before = [cpu(serve.pid) for serve in self._serves]
-        self._began = time.perf_counter()
-
-    async def stop(self) -> tuple[float, float, float]:
-        """Seconds, and CPU seconds of the nodes and of the server."""
-        seconds = time.perf_counter() - self._began
-        spent = sum(cpu(serve.pid) for serve in self._serves) - sum(self._before)
-        after = await _server_cpu(self._place)
-        return seconds, spent, sum(used - self._server.get(pid, 0.0) for pid, used in after.items())
+    comms = {pid: Path(f"/proc/{pid}/comm") for pid in pids}
+    server = {pid: cpu(pid) for pid, comm in comms.items() if comm.exists() and comm.read_text()[:8] == "postgres"}
+    return _Used(time.perf_counter(), sum(cpu(serve.pid) for serve in serves), server, commits)
 
 
 async def scale(board: Board, place: Place) -> None:
     """One, two and four workers beside a receiver, with no limits in the way."""
     for workers in (1, 2, 4):
         async with a_place(place.url) as own:
-            seconds, spent, served = await _settle(own, workers)
+            seconds, spent, served, commits = await _settle(own, workers)
         users = 0.8 * USERS
         name = f"{workers} workers" if workers > 1 else "1 worker"
         board.add(f"users settled, {name}, sandbox on the same cores", f"{users / seconds:,.0f}/s")
         board.add(f"CPU per settled user, {name}", f"{spent / users * 1000:.1f} ms")
         board.add(f"the server's beside it, {name}", f"{served / users * 1000:.1f} ms")
+        board.add(f"transactions per settled user, {name}", f"{commits / users:.1f}")
 
 
-async def _settle(place: Place, workers: int) -> tuple[float, float, float]:
-    """What the middle eight tenths of a backlog take: seconds, CPU seconds of the nodes and of the server."""
+async def _settle(place: Place, workers: int) -> tuple[float, float, float, int]:
+    """What the middle eight tenths of a backlog take, as `_Used.since`."""
     sandbox = Sandbox()
     sandbox.lift_limits()
 
@@ -130,12 +136,11 @@ async def _settle(place: Place, workers: int) -> tuple[float, float, float]:
 
     roles = ["receiver", *["worker"] * workers]
     async with _nodes(place, sandbox, *roles, **FAST) as serves, asyncio.timeout(300):
-        meter = _Meter(place, serves)
         await _backlog(place, sandbox, USERS)
         await done(0.1)
-        await meter.start()
+        before = await _used(place, serves)
         await done(0.9)
-        return await meter.stop()
+        return (await _used(place, serves)).since(before)
 
 
 async def common_quota(board: Board, place: Place) -> None:
@@ -166,10 +171,9 @@ async def receivers(board: Board, place: Place) -> None:
             async with _nodes(own, sandbox, "worker"):
                 pass  # it finds out what the keys are of
             async with _nodes(own, sandbox, *["receiver"] * several) as serves:
-                meter = _Meter(own, serves)
-                await meter.start()
+                before = await _used(own, serves)
                 told = await asyncio.gather(*(_load(serves[turn % several], turn) for turn in (0, 1)))
-                _, spent, served = await meter.stop()
+                _, spent, served, _ = (await _used(own, serves)).since(before)
         taken, all_taken = sum(each["per_second"] for each in told), sum(each["taken"] for each in told)
         name = f"{several} receivers" if several > 1 else "1 receiver"
         board.add(f"durable webhooks, {name}, load on the same cores", f"{taken:,.0f}/s")
