@@ -4,6 +4,7 @@ import os
 import secrets
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -109,3 +110,10 @@ def peak_mb(pid: int) -> float:
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 1024
     raise ProcessLookupError(pid)
+
+
+def refused(sandbox: Sandbox) -> str:
+    """The calls that were too many, by operation; "0": none was."""
+    calls = (call for side in ("clerk", "stripe") for call in sandbox.calls(side))
+    found = Counter(call.operation for call in calls if call.status == 429)
+    return ", ".join(f"{count} {operation}" for operation, count in found.items()) or "0"
