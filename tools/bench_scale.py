@@ -5,6 +5,7 @@ On a machine of two cores more processes settle no more; how the cost of one use
 """
 
 import asyncio
+import contextlib
 import json
 import statistics
 import sys
@@ -107,8 +108,11 @@ async def _used(place: Place, serves: Sequence[Serve]) -> _Used:
     database = InlineDatabase(place.url, place.schema)
     pids, commits = await database.read(job)
     await database.close()
-    comms = {pid: Path(f"/proc/{pid}/comm") for pid in pids}
-    server = {pid: cpu(pid) for pid, comm in comms.items() if comm.exists() and comm.read_text()[:8] == "postgres"}
+    server = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it has ended, or is on another machine
+            if Path(f"/proc/{pid}/comm").read_text().startswith("postgres"):
+                server[pid] = cpu(pid)
     return _Used(time.perf_counter(), sum(cpu(serve.pid) for serve in serves), server, commits)
 
 
