@@ -7,7 +7,6 @@ import statistics
 import sys
 import time
 from asyncio.subprocess import PIPE
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from counterfoil.sandbox.http import serve as serve_sandbox
 from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
 from counterfoil.sandbox.stripe import StripeSettings
 from tests.cli.support import COMMAND, bare
-from tools.bench_kit import FAST, LIVE_KEY, PATH, Board, Place, cpu, peak_mb, serving
+from tools.bench_kit import FAST, LIVE_KEY, PATH, Board, Place, cpu, peak_mb, refused, serving
 
 USERS = 100_000
 MILLION = 1_000_000
@@ -81,13 +80,6 @@ def _live_sandbox() -> Sandbox:
     return Sandbox(SandboxSettings(latency=(0.05, 0.15), clerk=clerk, stripe=StripeSettings(secret_key=LIVE_KEY)))
 
 
-def _refused(sandbox: Sandbox) -> str:
-    """The calls that were too many, by operation; "0": none was."""
-    calls = (call for side in ("clerk", "stripe") for call in sandbox.calls(side))
-    refused = Counter(call.operation for call in calls if call.status == 429)
-    return ", ".join(f"{count} {operation}" for operation, count in refused.items()) or "0"
-
-
 async def audit_at_limits(board: Board, place: Place) -> None:
     """100,000 users and customers: with all that the limits allow, and with the share that is ours by default."""
     sandbox = _live_sandbox()
@@ -112,7 +104,7 @@ async def audit_at_limits(board: Board, place: Place) -> None:
             "<= 1.15",
             right=ratio <= 1.15,
         )
-    board.add("answered 429", _refused(sandbox))
+    board.add("answered 429", refused(sandbox))
 
 
 @asynccontextmanager
@@ -161,7 +153,7 @@ async def backfill(board: Board, place: Place) -> None:
     assert (done.code, done.told["refused"], done.told["done"]) == (0, [], BACKLOG), done.told
     used = made / seconds / 20.0
     board.add("creates of a backfill and live sign-ups", f"{used:.1%} of 20/s", ">= 95 %", right=used >= 0.95)
-    board.add("answered 429", _refused(sandbox), "0", right=_refused(sandbox) == "0")
+    board.add("answered 429", refused(sandbox), "0", right=refused(sandbox) == "0")
     board.add("sign-up to link-back, idle, median", f"{idle:.0f} ms")
     board.add("the same during a backfill", f"{busy:.0f} ms", f"<= {2 * idle:.0f} ms", right=busy <= 2 * idle)
 

@@ -2,7 +2,9 @@
 
 import os
 import secrets
+import signal
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -77,17 +79,23 @@ async def a_place(url: str | None) -> AsyncIterator[Place]:
 
 @asynccontextmanager
 async def serving(place: Place, sandbox: Sandbox, **more: str) -> AsyncIterator[Serve]:
+    """One node that does all, with the sandbox as its world."""
+    async with serve_sandbox(sandbox) as base, node(place, sandbox, base, "all", **more) as serve:
+        await serve.ready()
+        yield serve
+
+
+@asynccontextmanager
+async def node(place: Place, sandbox: Sandbox, base: str, role: str, **more: str) -> AsyncIterator[Serve]:
+    """A node that was started, in a folder of its own; `ready` waits for it."""
     own = {"DATABASE_URL": place.url, "COUNTERFOIL_SCHEMA": place.schema}
-    async with serve_sandbox(sandbox) as base:
-        node = Serve(place.folder, sandbox.settings, base, **own, **more)
-        await node.start()
-        await node.ready()
-        try:
-            yield node
-        finally:
-            assert node.process is not None
-            node.process.terminate()
-            await node.process.wait()
+    folder = Path(tempfile.mkdtemp(prefix=f"{role}-", dir=place.folder))
+    serve = Serve(folder, sandbox.settings, base, **own, **more)
+    await serve.start("--role", role)
+    try:
+        yield serve
+    finally:
+        await serve.end(signal.SIGTERM)
 
 
 def cpu(pid: int) -> float:
@@ -102,3 +110,10 @@ def peak_mb(pid: int) -> float:
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 1024
     raise ProcessLookupError(pid)
+
+
+def refused(sandbox: Sandbox) -> str:
+    """The calls that were too many, by operation; "0": none was."""
+    calls = (call for side in ("clerk", "stripe") for call in sandbox.calls(side))
+    found = Counter(call.operation for call in calls if call.status == 429)
+    return ", ".join(f"{count} {operation}" for operation, count in found.items()) or "0"

@@ -1,8 +1,9 @@
 """A load generator: signed deliveries over keep-alive connections, as one JSON line of figures.
 
-    python -m tools.load PORT PATH CONNECTIONS SECONDS
+    python -m tools.load PORT PATH CONNECTIONS SECONDS [FIRST]
 
 Every request is of another user and signed beforehand, so that the receiver does all of its work each time.
+``FIRST`` is the first user's number: loads that run at once send news of different users.
 """
 
 import asyncio
@@ -102,11 +103,11 @@ def _body(number: int, now: int) -> bytes:
     return json.dumps(envelope, separators=(",", ":")).encode()
 
 
-def _requests(path: str, count: int) -> list[bytes]:
+def _requests(path: str, first: int) -> list[bytes]:
     key = base64.b64decode(SvixSettings().secret.removeprefix("whsec_"))
     now = time.time()
     made = []
-    for number in range(count):
+    for number in range(first, first + DISTINCT):
         body = _body(number, int(now * 1000))
         message, timestamp = f"msg_{number:027d}", str(int(now))
         mac = hmac.digest(key, f"{message}.{timestamp}.".encode() + body, hashlib.sha256)
@@ -164,6 +165,8 @@ class _Run:
         self._until = self._from + seconds
         self.left = connections
         self.done = asyncio.Event()
+        self.taken = 0
+        """Answered rightly, the warm-up included."""
         self.wrong = 0
         self.seconds = seconds
         self.latencies = array("d")
@@ -178,12 +181,14 @@ class _Run:
         now = time.perf_counter()
         if not right:
             self.wrong += 1
-        elif self._from <= now < self._until:
+            return
+        self.taken += 1
+        if self._from <= now < self._until:
             self.latencies.append(took)
 
 
-async def _main(port: int, path: str, connections: int, seconds: float) -> None:
-    run = _Run(_requests(path, DISTINCT), connections, seconds)
+async def _main(port: int, path: str, connections: int, seconds: float, first: int = 0) -> None:
+    run = _Run(_requests(path, first), connections, seconds)
     run._from = time.perf_counter() + WARM_UP
     run._until = run._from + seconds
     loop = asyncio.get_running_loop()
@@ -195,10 +200,12 @@ async def _main(port: int, path: str, connections: int, seconds: float) -> None:
         "per_second": len(ordered) / seconds,
         "p50_ms": ordered[len(ordered) // 2] * 1000,
         "p99_ms": ordered[int(len(ordered) * 0.99)] * 1000,
+        "taken": run.taken,
         "wrong": run.wrong,
     }
     sys.stdout.write(json.dumps(figures) + "\n")
 
 
 if __name__ == "__main__":
-    uvloop.run(_main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
+    port, where, several, long, *first = sys.argv[1:]
+    uvloop.run(_main(int(port), where, int(several), float(long), *map(int, first)))

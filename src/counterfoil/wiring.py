@@ -41,12 +41,14 @@ from counterfoil.store.opening import open_database
 from counterfoil.store.peers import PostgresqlPeers
 from counterfoil.store.soundness import refuse_damaged
 from counterfoil.store.upgrade import upgrade
-from counterfoil.upstream.gate import Gate, Observer
+from counterfoil.upstream.gate import Gate, Limits, Observer
 from counterfoil.web import app
 from counterfoil.web.api import Api
 from counterfoil.web.metrics import Metrics
 from counterfoil.web.receiver import Receiver
 
+_STRIPE_LIVE, _STRIPE_TEST, _STRIPE_ENDPOINT = 100, 25, 25
+"""Calls that Stripe takes in a second (facts 3.5). Clerk counts over ten: what hangs for a while is evened out."""
 _TRIES = 4
 """At the first start a person waits for an answer: a hiccup is gone over, an outage is told."""
 
@@ -105,17 +107,27 @@ def _unwatched(*_: object) -> None:
     """Nobody counts the calls."""
 
 
+def _holds(limit: int, rate: float) -> int | None:
+    """The usual limit; whoever asks for more has been given more, and nobody told us how much."""
+    return limit if rate <= limit else None
+
+
 def connect(settings: Settings, outside: Outside, observe: Observer = _unwatched) -> Upstreams:
     """The clients for both sides, at the rates that the keys allow."""
     clerk_key = settings.clerk_secret_key.get_secret_value()
     stripe_key = settings.stripe_secret_key.get_secret_value()
     # The defaults leave a fifth of what the vendors allow to the user's own app.
     clerk_rate = settings.clerk_rate or (80.0 if clerk_key.startswith("sk_live_") else 8.0)
-    stripe_rate = settings.stripe_rate or (80.0 if is_live(stripe_key) else 20.0)
+    live = is_live(stripe_key)
+    stripe_rate = settings.stripe_rate or (80.0 if live else 20.0)
     slots = outside.peers.slots
+    limits = Limits(
+        calls=_holds(_STRIPE_LIVE if live else _STRIPE_TEST, stripe_rate),
+        endpoint=_holds(_STRIPE_ENDPOINT, settings.stripe_endpoint_rate),
+    )
     gates = {
         "clerk": Gate("clerk", clerk_rate, observe, slots=slots),
-        "stripe": Gate("stripe", stripe_rate, observe, settings.stripe_endpoint_rate, slots),
+        "stripe": Gate("stripe", stripe_rate, observe, settings.stripe_endpoint_rate, slots, limits),
     }
     reader = BodyReader(settings.link_back_key, _view(settings))
     return Upstreams(

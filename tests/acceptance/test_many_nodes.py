@@ -27,7 +27,7 @@ from tests.postgresql import server
 
 pytestmark = pytest.mark.slow
 
-PEOPLE = int(os.environ.get("PEOPLE", "300"))
+PEOPLE = int(os.environ.get("PEOPLE", "3000"))
 SECONDS = 150.0
 KILL_EVERY = 5.0
 WORLD = SandboxSettings(

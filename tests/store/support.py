@@ -1,5 +1,6 @@
 """Rows, put and looked at directly."""
 
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -52,3 +53,16 @@ def event(subject_id: str, version: int = NOW, **more: Any) -> UserEvent:
 def changed(given: S, **values: Any) -> S:
     """The same with other values."""
     return msgspec.structs.replace(given, **values)
+
+
+def explained_claim(connection: Connection, now: int, limit: int, *, by_database: bool) -> list[dict[str, Any]]:
+    """PostgreSQL: claim live links, and give every node of the plan as it was run; the first is the root."""
+    explained = text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {links._CLAIM_SHARED}")
+    values = {"lane": 0, "now": now, "lease_end": now + 120_000, "limit": limit, "by_database": by_database}
+    return list(_nodes(connection.execute(explained, values).scalar_one()[0]["Plan"]))
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from _nodes(below)

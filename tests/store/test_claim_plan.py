@@ -1,14 +1,11 @@
 """What a claim costs the server: as much as it takes, however many links there are."""
 
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
 
-from counterfoil.store import links
-from tests.store.support import LEASE_END, NOW
+from tests.store.support import NOW, explained_claim
 
 ONLY_POSTGRESQL = True
 
@@ -30,23 +27,15 @@ def fill(connection: Connection, due_every: int) -> None:
     connection.exec_driver_sql("ANALYZE link_rows")
 
 
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for below in plan.get("Plans", []):
-        yield from nodes(below)
-
-
 @pytest.mark.parametrize("due_every", [2, 1_000])
 @pytest.mark.parametrize("by_database", [False, True])
 def test_a_claim_touches_the_rows_that_it_takes_and_sorts_nothing_else(
     connection: Connection, due_every: int, by_database: bool
 ) -> None:
     fill(connection, due_every)
-    values = {"lane": 0, "now": NOW, "lease_end": LEASE_END, "limit": LIMIT, "by_database": by_database}
-    if by_database:  # what waits for later is due by then too: by its time of year 2026 and after
-        values["now"] = round(time.time() * 1000)
-    explained = text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {links._CLAIM_SHARED}")
-    found = list(nodes(connection.execute(explained, values).scalar_one()[0]["Plan"]))
+    # By the database's time what waits for later is due too: it is of the year 2026 and after.
+    now = round(time.time() * 1000) if by_database else NOW
+    found = explained_claim(connection, now, LIMIT, by_database=by_database)
     scans = [each for each in found if each.get("Relation Name") == "link_rows" and "Scan" in each["Node Type"]]
     assert {each["Node Type"] for each in scans} <= {"Index Scan", "Bitmap Heap Scan"}
     (due,) = [each for each in scans if each.get("Index Name") == "ix_links_due"]

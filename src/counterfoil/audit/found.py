@@ -1,4 +1,4 @@
-"""The findings of an audit, in its work file."""
+"""What an audit has found, in its work file."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ _finding = msgspec.msgpack.Decoder(Finding).decode
 
 
 class Found:
-    """The part of a work file that holds findings: one connection writes, the other reads long lists."""
+    """The part of a work file that tells what was found: one connection writes, the other reads long lists."""
 
     _db: sqlite3.Connection
     _reads: sqlite3.Connection
@@ -71,3 +71,18 @@ class Found:
             "SELECT kind, COUNT(*), SUM(person), SUM(recent), SUM(subscribed > 0) FROM findings"
             " GROUP BY kind ORDER BY MIN(rank)"
         ).fetchall()
+
+    def unheeded(self) -> list[str]:
+        """Users in the mapping file who are not there, or whom another customer names already."""
+        rows = self._db.execute(
+            "SELECT subject_id FROM mapping WHERE subject_id NOT IN (SELECT subject_id FROM users)"
+            " OR (subject_id IN (SELECT owner FROM customers)"
+            " AND subject_id IS NOT (SELECT owner FROM customers WHERE customer_id = mapping.customer_id))"
+            " ORDER BY subject_id"
+        )
+        return [subject_id for (subject_id,) in rows]
+
+    def strangers(self) -> int:
+        """Customers that name no user."""
+        (count,) = self._db.execute("SELECT COUNT(*) FROM customers WHERE owner IS NULL").fetchone()
+        return int(count)

@@ -14,6 +14,7 @@ from counterfoil.billing.listing import CustomerLister, ListedPage
 from counterfoil.billing.stripe import PAGE as CUSTOMERS
 from counterfoil.clerk.api import PAGE as USERS
 from counterfoil.clerk.api import ClerkApi, UserPage
+from counterfoil.core.finding import SeenCustomer
 from counterfoil.errors import NotFound, Rejected
 from counterfoil.upstream.gate import BULK
 
@@ -51,6 +52,7 @@ class Scan:
             UpstreamError: a side cannot be read; what was read is kept.
         """
         self._users.done, self._customers.done = self._space.counts()
+        self._users.total = await insistently(lambda: self._clerk.count(BULK))
         async with together() as group:
             group.create_task(self._read_users())
             group.create_task(self._read_customers())
@@ -64,7 +66,6 @@ class Scan:
         if _USERS_READ in known:
             self._users.ended = True
             return
-        self._users.total = await insistently(lambda: self._clerk.count(BULK))
         cursors = known.get(_USERS_AFTER, "").split()
         while True:
             page = await self._page_after(cursors)
@@ -127,13 +128,18 @@ class Scan:
         widest = max(self._active.values(), key=_left, default=None)
         if widest is None or _left(widest) < _WORTH or widest.reached - widest.low < 2:
             return None
-        # The half that is further away: the other's cursor stays good.
-        middle = (widest.low + widest.reached) // 2
+        # The part that is further away: the other's cursor stays good.
+        middle = self._middle(widest)
         self._number += 1
         made = Range(id=self._number, low=widest.low, high=middle, reached=middle)
         widest.low = middle
         self._space.keep_ranges([widest, made])
         return made
+
+    def _middle(self, part: Range) -> int:
+        """Half of a range; of one that goes back for longer than all users would take, what lies beyond."""
+        users = self._users.total or self._users.done
+        return max((part.low + part.reached) // 2, part.reached - int(2 * (users + CUSTOMERS) / part.density))
 
     async def _read_range(self, part: Range) -> None:
         while True:
@@ -142,7 +148,7 @@ class Scan:
             if page.customers:
                 part.after = page.customers[-1].customer_id
                 part.reached = min(part.reached, page.customers[-1].created // 1000)
-                part.seen += len(page.customers)
+                part.density = _density(page.customers)
             # It may have been split below this page while that was on its way.
             more = more and part.reached >= part.low
             self._space.keep_customers(page.customers, part, done=not more)
@@ -192,7 +198,11 @@ class Scan:
         self._late.ended = True
 
 
+def _density(page: Sequence[SeenCustomer]) -> float:
+    """Customers a second in a page of them: how long nobody came before its first one tells nothing."""
+    return len(page) / max(1.0, (page[0].created - page[-1].created) / 1000)
+
+
 def _left(part: Range) -> float:
-    """How many customers a range still has, if it goes on as it began; 0 where nothing tells."""
-    span = part.high - part.reached
-    return part.seen / span * max(0, part.reached - part.low) if part.seen and span > 0 else 0.0
+    """How many customers a range still has, if it goes on as its last page; 0 where nothing tells."""
+    return part.density * max(0, part.reached - part.low)

@@ -26,7 +26,7 @@ from counterfoil.errors import ConfigurationError
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ranges (id INTEGER PRIMARY KEY, low INT NOT NULL, high INT NOT NULL, after TEXT,
-    reached INT NOT NULL, seen INT NOT NULL DEFAULT 0, done INT NOT NULL DEFAULT 0);
+    reached INT NOT NULL, done INT NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS users (subject_id TEXT PRIMARY KEY, named TEXT, email TEXT, body BLOB NOT NULL)
     WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS customers (customer_id TEXT PRIMARY KEY, owner TEXT, email TEXT, live INT,
@@ -78,7 +78,8 @@ class Range(msgspec.Struct, kw_only=True):
     after: str | None = None
     reached: int = 0
     """Customers down to this second are read."""
-    seen: int = 0
+    density: float = 0.0
+    """Customers a second where it has come to; not kept: the next page tells it again."""
 
 
 class Workspace(Found):
@@ -87,6 +88,7 @@ class Workspace(Found):
     def __init__(self, folder: Path | None) -> None:
         """Take the folder to work in; ``None``: a temporary one, from which nothing can be gone on with."""
         self._named: Callable[[UserBody], str | None] = lambda user: user.link_back
+        self._linked = True
         self._own = folder is None
         self.folder = folder if folder is not None else Path(tempfile.mkdtemp(prefix="counterfoil-audit-"))
         self._lock: int | None = None
@@ -206,14 +208,14 @@ class Workspace(Found):
 
     def _keep_range(self, each: Range, *, done: bool) -> None:
         self._db.execute(
-            "INSERT OR REPLACE INTO ranges VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (each.id, each.low, each.high, each.after, each.reached, each.seen, int(done)),
+            "INSERT OR REPLACE INTO ranges (id, low, high, after, reached, done) VALUES (?, ?, ?, ?, ?, ?)",
+            (each.id, each.low, each.high, each.after, each.reached, int(done)),
         )
 
     def ranges(self) -> list[Range]:
         """The ranges that are not read to their end."""
-        rows = self._db.execute("SELECT id, low, high, after, reached, seen FROM ranges WHERE done = 0")
-        return [Range(id=a, low=b, high=c, after=d, reached=e, seen=f) for a, b, c, d, e, f in rows]
+        rows = self._db.execute("SELECT id, low, high, after, reached FROM ranges WHERE done = 0")
+        return [Range(id=a, low=b, high=c, after=d, reached=e) for a, b, c, d, e in rows]
 
     def begun(self) -> int:
         """How many ranges there ever were."""
@@ -243,10 +245,12 @@ class Workspace(Found):
         self._db.execute("BEGIN")
         self._db.executemany("INSERT OR REPLACE INTO links VALUES (?, ?)", rows)
         self._db.execute("COMMIT")
+        self._linked = True
 
     def forget_links(self) -> None:
         """What was copied of our own database is old."""
         self._db.execute("DELETE FROM links")
+        self._linked = False
 
     def keep_mapping(self, pairs: Iterable[tuple[str, str]]) -> None:
         """What the mapping file says: subject and customer, "" for none."""
@@ -259,19 +263,19 @@ class Workspace(Found):
 
     def states(self) -> Iterator[State]:
         """Every subject of either side, in the order of their ids."""
-        users = self._reads.execute("SELECT subject_id FROM users ORDER BY subject_id")
-        owners = self._reads.execute("SELECT DISTINCT owner FROM customers WHERE owner IS NOT NULL ORDER BY owner")
-        user, owner = users.fetchone(), owners.fetchone()
-        while user is not None or owner is not None:
-            if owner is None or (user is not None and user[0] <= owner[0]):
-                subject_id = user[0]
-                if owner is not None and owner[0] == subject_id:
-                    owner = owners.fetchone()
-                user = users.fetchone()
-            else:
-                subject_id = owner[0]
-                owner = owners.fetchone()
-            yield self.state(subject_id)
+        users = self._reads.execute("SELECT subject_id, named, body FROM users ORDER BY subject_id")
+        owned = self._reads.execute(
+            "SELECT owner, customer_id, body FROM customers WHERE owner IS NOT NULL ORDER BY owner, customer_id"
+        )
+        user, customer = users.fetchone(), owned.fetchone()
+        while user is not None or customer is not None:
+            subject_id = min(row[0] for row in (user, customer) if row is not None)
+            row, own = None, {}
+            if user is not None and user[0] == subject_id:
+                row, user = user[1:], users.fetchone()
+            while customer is not None and customer[0] == subject_id:
+                own[customer[1]], customer = _customer(customer[2]), owned.fetchone()
+            yield self._state(subject_id, row, own)
 
     def doubled(self) -> Iterator[State]:
         """The subjects whom several customers name."""
@@ -283,17 +287,16 @@ class Workspace(Found):
 
     def state(self, subject_id: str) -> State:
         """All that is known of one subject."""
-        row = self._db.execute(
-            "SELECT u.named, u.body, c.body FROM users u LEFT JOIN customers c ON c.customer_id = u.named"
-            " WHERE u.subject_id = ?",
-            (subject_id,),
-        ).fetchone()
+        row = self._db.execute("SELECT named, body FROM users WHERE subject_id = ?", (subject_id,)).fetchone()
         owned = self._db.execute(
-            "SELECT body FROM customers WHERE owner = ? ORDER BY customer_id", (subject_id,)
-        ).fetchall()
-        linked = self._db.execute("SELECT body FROM links WHERE subject_id = ?", (subject_id,)).fetchone()
-        link = _link(linked[0]) if linked is not None else None
-        customers = tuple(_customer(body) for (body,) in owned)
+            "SELECT customer_id, body FROM customers WHERE owner = ? ORDER BY customer_id", (subject_id,)
+        )
+        return self._state(subject_id, row, {customer_id: _customer(body) for customer_id, body in owned})
+
+    def _state(
+        self, subject_id: str, row: tuple[str | None, bytes] | None, owned: dict[str, SeenCustomer]
+    ) -> State:
+        link, customers = self._link(subject_id), tuple(owned.values())
         # What may have to go, and is all that another user's metadata names, is not ours to judge.
         rivals = {}
         if row is None or len(customers) > 1:
@@ -302,8 +305,7 @@ class Workspace(Found):
                 rivals[each.customer_id] = tuple(name for name in named_by if name != subject_id)
         if row is None:
             return State(subject_id=subject_id, customers=customers, rivals=rivals, link=link)
-        named_id, body, named = row
-        user = _user(body)
+        named_id, user = row[0], _user(row[1])
         mapped: str | None = None
         candidates: tuple[Candidate, ...] = ()
         held: SeenCustomer | None = None
@@ -318,7 +320,7 @@ class Workspace(Found):
             subject_id=subject_id,
             user=user,
             customers=customers,
-            named=_customer(named) if named is not None else None,
+            named=owned.get(named_id or "") or self._customer(named_id),
             candidates=candidates,
             rivals=rivals,
             elsewhere=() if customers else self._elsewhere(user),
@@ -327,7 +329,15 @@ class Workspace(Found):
             held=held,
         )
 
+    def _link(self, subject_id: str) -> Link | None:
+        if not self._linked:
+            return None
+        row = self._db.execute("SELECT body FROM links WHERE subject_id = ?", (subject_id,)).fetchone()
+        return _link(row[0]) if row is not None else None
+
     def _customer(self, customer_id: str | None) -> SeenCustomer | None:
+        if customer_id is None:
+            return None
         row = self._db.execute("SELECT body FROM customers WHERE customer_id = ?", (customer_id,)).fetchone()
         return _customer(row[0]) if row is not None else None
 
@@ -374,21 +384,6 @@ class Workspace(Found):
         """Payments were looked at."""
         body = _encode(msgspec.structs.replace(customer, paid=paid))
         self._db.execute("UPDATE customers SET body = ? WHERE customer_id = ?", (body, customer.customer_id))
-
-    def unheeded(self) -> list[str]:
-        """Users in the mapping file who are not there, or whom another customer names already."""
-        rows = self._db.execute(
-            "SELECT subject_id FROM mapping WHERE subject_id NOT IN (SELECT subject_id FROM users)"
-            " OR (subject_id IN (SELECT owner FROM customers)"
-            " AND subject_id IS NOT (SELECT owner FROM customers WHERE customer_id = mapping.customer_id))"
-            " ORDER BY subject_id"
-        )
-        return [subject_id for (subject_id,) in rows]
-
-    def strangers(self) -> int:
-        """Customers that name no user."""
-        (count,) = self._db.execute("SELECT COUNT(*) FROM customers WHERE owner IS NULL").fetchone()
-        return int(count)
 
 
 def _lower(text: str | None) -> str | None:
