@@ -1,4 +1,4 @@
-"""An app's requests over ASGI, as a server would hand them to the node; and a server that an app may ask."""
+"""Deliveries and an app's requests, as the HTTP server hands them to the node; and a server for an app to ask."""
 
 import asyncio
 import json
@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 from starlette.types import ASGIApp
 
+from counterfoil.web.receiver import Receiver, Reply
 from tests.acceptance.node import free_port
 
 TOKEN = "an-apps-token-of-some-length"
@@ -70,6 +71,15 @@ async def ask(
     }
     await application(scope, receive, send)
     return Answered(status, told, text)
+
+
+async def deliver(receiver: Receiver | None, headers: Mapping[str, str], body: bytes) -> Reply:
+    """Hand a node's receiver a whole request, as its HTTP server would."""
+    assert receiver is not None
+    told: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    receiver.deliver(b"POST", raw, body, lambda reply: None if told.cancelled() else told.set_result(reply))
+    return await told
 
 
 async def ensure(

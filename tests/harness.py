@@ -29,7 +29,9 @@ from counterfoil.sandbox.verdict import Rules
 from counterfoil.store import figures, journal, links
 from counterfoil.store.database import InlineDatabase
 from counterfoil.store.upgrade import upgrade
+from counterfoil.web.receiver import Reply
 from counterfoil.wiring import Node, Outside, assemble
+from tests.asking import deliver
 from tests.databases import Home
 
 START = 1_790_000_000.0
@@ -193,27 +195,13 @@ class World:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def request(self, attempt: Attempt, node: Node) -> tuple[int, bytes]:
-        """Send one attempt to a node's application; answers the status and the body."""
-        status, body = 0, b""
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": attempt.body, "more_body": False}
-
-        async def send(message: Any) -> None:
-            nonlocal status, body
-            status = message.get("status", status)
-            body += message.get("body", b"")
-
-        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in attempt.headers.items()]
-        path = "/webhooks/clerk"
-        scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
-        await node.application(scope, receive, send)
-        return status, body
+    async def request(self, attempt: Attempt, node: Node) -> Reply:
+        """Deliver one attempt to a node."""
+        return await deliver(node.receiver, attempt.headers, attempt.body)
 
     async def post(self, attempt: Attempt, node: Node) -> int:
-        """Deliver one attempt to a node's application."""
-        return (await self.request(attempt, node))[0]
+        """Deliver one attempt to a node; answers the status."""
+        return (await self.request(attempt, node)).status
 
     async def deliver(self) -> None:
         """Deliver all that is due, to the last node that runs, or to nobody."""

@@ -131,7 +131,7 @@ def test_every_metric_is_described_and_no_other() -> None:
     registry = CollectorRegistry()
     Metrics(registry)
 
-    async def take(_: object) -> None:
+    def take(_: object, __: object) -> None:
         """Nothing is delivered here."""
 
     verifier, decoder = (

@@ -62,9 +62,17 @@ async def running(intake: Intake) -> AsyncIterator["asyncio.Task[None]"]:
             await pump
 
 
+async def taken(intake: Intake, item: Taken) -> None:
+    """Return when the item is written; `IntakeFull` where it is not, or will not be."""
+    told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    intake.take(item, lambda written: None if told.cancelled() else told.set_result(written))
+    if not await told:
+        raise IntakeFull("the database did not take it")
+
+
 async def start(intake: Intake, *numbers: int) -> list["asyncio.Task[None]"]:
     """Hand in news; return when all of it waits or was refused."""
-    tasks = [asyncio.create_task(intake.take(news(number))) for number in numbers]
+    tasks = [asyncio.create_task(taken(intake, news(number))) for number in numbers]
     for _ in range(3):
         await asyncio.sleep(0)
     return tasks
@@ -75,7 +83,7 @@ async def outcomes(tasks: Sequence["asyncio.Task[None]"]) -> list[str]:
     return ["taken" if result is None else type(result).__name__ for result in results]
 
 
-async def test_take_returns_only_after_the_commit() -> None:
+async def test_who_hands_in_is_told_only_after_the_commit() -> None:
     store = Store()
     intake = Intake(store.commit, wake=store.wake)
     async with running(intake):
@@ -125,7 +133,7 @@ async def test_a_full_queue_refuses_at_once() -> None:
     async with running(intake):
         assert await outcomes(tasks) == ["taken", "taken", "IntakeFull"]
         store.allow()
-        await intake.take(news(4))
+        await taken(intake, news(4))
 
 
 async def test_a_failed_commit_fails_its_own_batch_and_no_other() -> None:
@@ -152,10 +160,10 @@ async def test_while_the_database_fails_the_queue_is_shut_and_it_opens_by_itself
             assert intake.failing
             await asyncio.sleep(0.9)
             with pytest.raises(IntakeFull):
-                await intake.take(news(2))
+                await taken(intake, news(2))
             assert intake.waiting == 0
             await asyncio.sleep(0.2)
-        await intake.take(news(3))
+        await taken(intake, news(3))
         assert not intake.failing
     assert store.written == ["user_3"]
 
@@ -167,12 +175,12 @@ async def test_the_log_of_a_failed_commit_holds_no_personal_data(capsys: pytest.
     intake = Intake(store.commit, wake=store.wake)
     async with running(intake):
         with pytest.raises(IntakeFull) as caught:
-            await intake.take(news(1))
+            await taken(intake, news(1))
     shown = capsys.readouterr()
     assert "example.com" not in shown.out + shown.err + str(caught.value)
 
 
-async def test_a_cancelled_waiter_disturbs_nobody_and_its_item_is_written() -> None:
+async def test_a_waiter_that_has_gone_disturbs_nobody_and_its_item_is_written() -> None:
     store = Store()
     intake = Intake(store.commit, wake=store.wake)
     async with running(intake):
@@ -196,10 +204,10 @@ async def test_a_batch_without_news_wakes_nobody() -> None:
     store.allow(2)
     intake = Intake(store.commit, wake=store.wake)
     async with running(intake):
-        await intake.take(unreadable())
+        await taken(intake, unreadable())
         assert store.woken == 0
         assert store.batches == [[unreadable()]]
-        await intake.take(news(1))
+        await taken(intake, news(1))
         assert store.woken == 1
 
 
@@ -209,10 +217,10 @@ async def test_bodies_that_wait_have_a_limit_in_bytes(monkeypatch: pytest.Monkey
     intake = Intake(store.commit, wake=store.wake)
     async with running(intake):
         for _ in range(3):
-            task = asyncio.create_task(intake.take(unreadable(8)))
+            task = asyncio.create_task(taken(intake, unreadable(8)))
             await store.begun.acquire()
             with pytest.raises(IntakeFull):
-                await intake.take(unreadable(8))
+                await taken(intake, unreadable(8))
             store.allow()
             await task
 
@@ -225,7 +233,7 @@ async def test_drain_commits_what_waits_and_refuses_what_comes() -> None:
         drained = asyncio.create_task(intake.drain())
         await asyncio.sleep(0)
         with pytest.raises(IntakeFull):
-            await intake.take(news(4))
+            await taken(intake, news(4))
         assert not drained.done()
         store.allow(2)
         await drained
@@ -271,7 +279,7 @@ async def test_a_pump_that_is_cancelled_leaves_nobody_waiting() -> None:
         await store.begun.acquire()
     assert await outcomes(tasks) == ["IntakeFull", "IntakeFull"]
     with pytest.raises(IntakeFull):
-        await intake.take(news(3))
+        await taken(intake, news(3))
 
 
 @pytest.mark.looptime
@@ -286,5 +294,5 @@ async def test_a_pump_that_is_started_again_takes_again() -> None:
     store.allow()
     async with running(intake):
         await asyncio.sleep(0)
-        await intake.take(news(2))
+        await taken(intake, news(2))
     assert store.written == ["user_2"]

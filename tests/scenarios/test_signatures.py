@@ -68,11 +68,11 @@ async def test_a_delivery_that_is_not_genuine_is_refused_and_leaves_nothing(worl
     user = world.sign_up(SECRET_WORD)
     (genuine,) = world.sandbox.svix.due(world.time(), 1)
     headers, body = SPOILT[spoilt](genuine.headers, genuine.body)
-    status, said = await world.request(replace(genuine, headers=headers, body=body), node)
+    status, said, _ = await world.request(replace(genuine, headers=headers, body=body), node)
     assert status == 400
     assert 0 < len(said) < 60
     for value in (*headers.values(), user, SECRET_WORD, "Ada"):
-        assert len(value) < 4 or value.encode("latin-1") not in said
+        assert len(value) < 4 or value not in said
     await world.run(1.0)
     assert await world.link(user) is None
     assert await world.story(user) == []

@@ -3,9 +3,8 @@
 Each replaces one piece of behaviour by a worse copy of it while its block lasts.
 """
 
-import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
 
@@ -15,6 +14,7 @@ from sqlalchemy import text
 from counterfoil.core import fold
 from counterfoil.core.link import Deletion
 from counterfoil.engine import carry_out, catch_up, intake, worker
+from counterfoil.errors import IntakeFull
 from counterfoil.store import links
 from counterfoil.store.rows import COLUMNS, WORKER_COLUMNS
 
@@ -66,9 +66,10 @@ def answer_before_commit() -> Any:
     """A delivery is answered while its news is still in memory."""
     real = intake.Intake.take
 
-    async def eager(self: Any, item: Any) -> None:
-        task = asyncio.create_task(real(self, item))
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    def eager(self: Any, item: Any, tell: Callable[[bool], None]) -> None:
+        with suppress(IntakeFull):
+            real(self, item, lambda _: None)
+        tell(True)
 
     return patch.object(intake.Intake, "take", eager)
 

@@ -14,6 +14,7 @@ from counterfoil.sandbox.sandbox import Sandbox
 from counterfoil.sandbox.svix import Attempt
 from counterfoil.store.engine import Job, T
 from counterfoil.wiring import Node, Outside
+from tests.asking import deliver
 from tests.harness import CLIENT_TIMEOUT, StripeTransport, VirtualClock
 
 if TYPE_CHECKING:
@@ -157,16 +158,4 @@ class Process:
     async def post(self, attempt: Attempt) -> int:
         """Deliver one attempt to this process; answers the status."""
         assert self.node is not None
-        status = 0
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": attempt.body, "more_body": False}
-
-        async def send(message: Any) -> None:
-            nonlocal status
-            status = message.get("status", status)
-
-        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in attempt.headers.items()]
-        scope = {"type": "http", "method": "POST", "path": "/webhooks/clerk", "headers": headers}
-        await self.node.application(scope, receive, send)
-        return status
+        return (await deliver(self.node.receiver, attempt.headers, attempt.body)).status

@@ -8,12 +8,13 @@ import aiohttp
 import pytest
 from starlette.applications import Starlette
 
-from counterfoil.cli.serve import server_for
+from counterfoil.cli.serve import bound
 from counterfoil.core.link import ParkReason
 from counterfoil.core.standing import PENDING, UNKNOWN, Standing, State
 from counterfoil.core.step import Without
 from counterfoil.errors import Crowded, DatabaseUnavailable
 from counterfoil.web.api import Api, patience, routes
+from counterfoil.web.front import Front
 from tests.acceptance.node import free_port
 from tests.asking import TOKEN, Answered, ask
 
@@ -210,8 +211,8 @@ async def test_a_client_that_hangs_up_is_not_waited_for() -> None:
 async def test_a_client_of_the_real_server_that_hangs_up_is_not_waited_for_either() -> None:
     node, port = Node(), free_port()
     node.holds.clear()
-    server = server_for(node.application(TOKEN), "127.0.0.1", port)
-    serving = asyncio.create_task(server.serve())
+    front = Front(None, "/webhooks/clerk", node.application(TOKEN), bound("127.0.0.1", port))
+    serving = asyncio.create_task(front.serve())
     url, headers = f"http://127.0.0.1:{port}{PATH}", {"authorization": f"Bearer {TOKEN}"}
     try:
         async with asyncio.timeout(10), aiohttp.ClientSession(headers=headers) as session:
@@ -226,6 +227,5 @@ async def test_a_client_of_the_real_server_that_hangs_up_is_not_waited_for_eithe
             async with session.post(url) as answer:
                 assert (answer.status, await answer.json()) == (200, {"customer_id": "cus_1"})
     finally:
-        server.stop()  # type: ignore[no-untyped-call]
-        await asyncio.gather(serving, return_exceptions=True)
-        await asyncio.sleep(0.3)
+        front.stop()
+        await serving

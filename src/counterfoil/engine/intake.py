@@ -79,12 +79,12 @@ class Intake:
     def take(self, item: Taken, tell: Tell) -> None:
         """Have ``item`` written; ``tell(True)`` is called when it is on disk.
 
-        ``tell(False)``: it is not on disk, or not known to be, for the database could not be written. ``tell`` must
-        not raise.
+        ``tell(False)``: it is not on disk, or not known to be, for the database could not be written. It must not
+        raise.
 
         Raises:
-            IntakeFull: it will not be written, and ``tell`` not be called: the queue is full or shut. After a commit
-                that failed it is shut for ``pause`` seconds, and then the next items are tried.
+            IntakeFull: it will not be written, nor ``tell`` called: the queue is full or shut. After a commit that
+                failed it is shut for ``pause`` seconds, and then the next items are tried.
         """
         if self._stopped or self._draining or len(self._items) >= self._limit or self._paused():
             raise IntakeFull("the queue is full or shut")

@@ -1,9 +1,9 @@
 """The HTTP server: uvicorn's, with a way of its own for deliveries.
 
-A delivery is handed to the receiver as soon as its last byte is parsed, and answered from where its commit ends: no
-ASGI messages, no task and no future for each, which cost more than all that is done with it
-([decision 0016](docs/decisions/0016-deliveries-are-taken-off-the-wire.md)). All other requests go the usual way, to an
-ASGI application.
+A delivery is handed to the receiver as soon as its last byte is parsed, and answered from where its commit
+ends: no ASGI messages, no task and no future for each, which cost more than all that is done with it
+([decision 0016](docs/decisions/0016-deliveries-are-taken-off-the-wire.md)). All other requests go the usual
+way, to an ASGI application.
 """
 
 import asyncio
@@ -84,6 +84,9 @@ _NOBODY_WAITS = _Nobody()
 class DeliveryProtocol(HttpToolsProtocol):
     """One connection."""
 
+    cycle: Any
+    """The last request: a `Delivery`, or uvicorn's own."""
+
     def __init__(self, receiver: Receiver | None, path: bytes, **given: Any) -> None:
         super().__init__(**given)
         self._receiver = receiver
@@ -126,7 +129,7 @@ class DeliveryProtocol(HttpToolsProtocol):
             return  # nothing comes after the last request of a connection
         turn = before is None or before.response_complete
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-        self._delivery = self.cycle = delivery = Delivery(self, keep_alive=keep_alive, turn=turn)  # type: ignore[assignment]
+        self._delivery = self.cycle = delivery = Delivery(self, keep_alive=keep_alive, turn=turn)
         if not turn:
             self.flow.pause_reading()
             self.pipeline.appendleft((delivery, self.app))  # type: ignore[arg-type]
@@ -162,7 +165,7 @@ class DeliveryProtocol(HttpToolsProtocol):
             self._receiver.deliver(self.parser.get_method(), self.headers, body, delivery.answer)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client has ended its side: what it still waits for is answered, and then the connection is closed."""
+        """The client has ended its side: what it waits for is answered, and then the connection is closed."""
         if self._delivery is not None and self._receiver is not None:
             self._give_up(self._receiver.ended())
         if self.cycle is None or self.cycle.response_complete:

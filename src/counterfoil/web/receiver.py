@@ -149,13 +149,10 @@ class Receiver:
             return
 
         def tell(written: bool) -> None:
-            if written:
-                (figures.unreadable if type(item) is Unreadable else figures.taken).inc()
-                figures.seconds.observe(time.perf_counter() - began)
-                answer(_TAKEN)
-            else:
-                figures.full.inc()
-                answer(_FULL)
+            kept = figures.unreadable if type(item) is Unreadable else figures.taken
+            (kept if written else figures.full).inc()
+            figures.seconds.observe(time.perf_counter() - began)
+            answer(_TAKEN if written else _FULL)
 
         try:
             self._take(item, tell)
