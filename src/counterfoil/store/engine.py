@@ -24,6 +24,9 @@ Job = Callable[[Connection], T]
 SCHEMA = "counterfoil"
 """PostgreSQL: the schema that holds everything of ours, unless a setting names another."""
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_SERVERS = re.compile(r"(?P<before>\w+://(?:[^/?#]*@)?)(?P<servers>[^/?#@]*,[^/?#@]*)(?P<after>(?:[/?#].*)?)")
+_SERVER = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::(?P<port>[0-9]{1,5}))?")
+_PORT = "5432"
 _TRIES = 8
 _AGAIN = {"40001", "40P01"}
 """Serialization failure and deadlock: the server has rolled back, and asks for another try."""
@@ -59,14 +62,29 @@ def parse(url: str) -> URL:
         ConfigurationError: it is not one of SQLite's or PostgreSQL's. Nothing of it is repeated: it may
             hold a password.
     """
+    several = _SERVERS.fullmatch(url)
     try:
-        parsed = make_url(url)
+        parsed = make_url(several["before"] + several["after"] if several else url)
     except (ArgumentError, ValueError):
         raise ConfigurationError("DATABASE_URL is not a database URL; try sqlite:///counterfoil.db") from None
     name = parsed.get_backend_name()
     if name not in _DRIVERS:
         raise ConfigurationError(f"DATABASE_URL: {name} is not supported; use sqlite:/// or postgresql://")
+    if several:
+        parsed = parsed.update_query_dict(_servers(several["servers"]))
     return parsed.set(drivername=_DRIVERS[name])
+
+
+def _servers(text: str) -> dict[str, str]:
+    """Several servers, as libpq has them before the database's name; SQLAlchemy takes them after its ``?``."""
+    found = [_SERVER.fullmatch(each) for each in text.split(",")]
+    servers = [each for each in found if each is not None]
+    if len(servers) < len(found):
+        raise ConfigurationError("DATABASE_URL: name servers as in postgresql://db1:5432,db2:5432/app")
+    hosts = {"host": ",".join(each["host"].strip("[]") for each in servers)}
+    if not any(each["port"] for each in servers):
+        return hosts
+    return {**hosts, "port": ",".join(each["port"] or _PORT for each in servers)}
 
 
 def connect(url: str, schema: str = SCHEMA, connections: int = 1, patience: float = 5.0) -> Engine:
@@ -107,6 +125,9 @@ def connect(url: str, schema: str = SCHEMA, connections: int = 1, patience: floa
                 **{name: value for name, value in _CONNECTION.items() if name not in parsed.query},
             },
         )
+        engine.dialect.create_connect_args(parsed)
+    except ArgumentError:
+        raise ConfigurationError("DATABASE_URL: with several hosts, name a port for each, or none") from None
     except ImportError:
         raise ConfigurationError(
             "DATABASE_URL: PostgreSQL needs its driver: pip install 'counterfoil[postgresql]'"
