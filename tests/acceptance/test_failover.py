@@ -25,7 +25,7 @@ from tests.patroni import Cluster, cluster
 pytestmark = pytest.mark.slow
 
 PEOPLE = int(os.environ.get("PEOPLE", "240"))
-SECONDS = 150.0
+SECONDS = 130.0
 WORLD = SandboxSettings(
     seed=29,
     latency=(0.01, 0.08),
@@ -34,7 +34,8 @@ WORLD = SandboxSettings(
 )
 WHOLE = (False, True, False, True, False)
 """For each kill whether the machine dies, Patroni and all, or PostgreSQL alone."""
-BETWEEN = 6.0
+BETWEEN = 8.0
+"""Seconds of the storm between one failover and the next kill, at least."""
 
 
 @dataclass(frozen=True, slots=True)
