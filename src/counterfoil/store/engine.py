@@ -27,6 +27,7 @@ _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _SERVERS = re.compile(r"(?P<before>\w+://(?:[^/?#]*@)?)(?P<servers>[^/?#@]*,[^/?#@]*)(?P<after>(?:[/?#].*)?)")
 _SERVER = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::(?P<port>[0-9]{1,5}))?")
 _PORT = "5432"
+_WARNED = "warned"
 _TRIES = 8
 _AGAIN = {"40001", "40P01"}
 """Serialization failure and deadlock: the server has rolled back, and asks for another try."""
@@ -132,6 +133,7 @@ def connect(url: str, schema: str = SCHEMA, connections: int = 1, patience: floa
         raise ConfigurationError(
             "DATABASE_URL: PostgreSQL needs its driver: pip install 'counterfoil[postgresql]'"
         ) from None
+    event.listen(engine, "connect", _hear_warnings)
     event.listen(engine, "begin", _begin_postgresql)
     return engine
 
@@ -160,6 +162,14 @@ def _begin_postgresql(connection: Connection) -> None:
     connection.exec_driver_sql(begin.format(schema=connection.get_execution_options()["schema"]))
 
 
+def _hear_warnings(driver: Any, record: Any) -> None:
+    def hear(told: Any) -> None:
+        if (told.sqlstate or "").startswith("01"):
+            record.info[_WARNED] = True
+
+    driver.add_notice_handler(hear)
+
+
 def _reads_only(connection: Connection) -> bool:
     return bool(connection.get_execution_options().get("read_only", False))
 
@@ -182,7 +192,7 @@ def transact(engine: Engine, job: Job[T]) -> T:
                 result = job(connection)
                 _check_whole(connection)
                 committing = True
-                transaction.commit()
+                _commit(connection, transaction)
                 return result
         except sqlite3.Error as error:
             raise unavailable(error) from error
@@ -206,6 +216,18 @@ def _begun(connection: Connection) -> RootTransaction:
             connection.invalidate()
             error.connection_invalidated = True
         raise
+
+
+def _commit(connection: Connection, transaction: RootTransaction) -> None:
+    """Commit; a PostgreSQL that warns meanwhile has not done what a commit promises.
+
+    Whose wait for a synchronous standby is cancelled (``pg_cancel_backend``) is told that it has committed,
+    with a warning that the standby may not have it: after a failover it would be gone.
+    """
+    connection.info.pop(_WARNED, None)
+    transaction.commit()
+    if connection.info.pop(_WARNED, False):
+        raise DatabaseUnavailable("the database committed with a warning: a standby may not have it")
 
 
 def _check_whole(connection: Connection) -> None:
