@@ -7,8 +7,8 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 
 from counterfoil.store.engine import connect
 from counterfoil.store.upgrade import upgrade
+from tests.kept import Kept
 
 GIVEN = "COUNTERFOIL_TEST_POSTGRESQL"
 """Names a server to use instead: a URL with the right to make databases."""
@@ -39,16 +40,6 @@ _SETTINGS = (
     "autovacuum=off",
     "timezone=UTC",
 )
-# It lasts as long as the process that started it, however that ends: its input is closed then.
-_KEEPER = """
-import shutil, signal, subprocess, sys
-folder, user, *command = sys.argv[1:]
-server = subprocess.Popen(command, stdin=subprocess.DEVNULL, user=int(user) if user else None)
-sys.stdin.read()
-server.send_signal(signal.SIGQUIT)
-server.wait()
-shutil.rmtree(folder, ignore_errors=True)
-"""
 
 
 class Server:
@@ -115,46 +106,69 @@ def server(*, durable: bool = False) -> Iterator[Server]:
         yield made
         made.close()
         return
-    folder = Path(tempfile.mkdtemp(prefix="counterfoil-postgresql-"))
-    with _started(folder, () if durable else _FAST) as admin:
-        made = Server(admin)
+    with own(durable=durable) as ours:
+        made = Server(ours.admin)
         yield made
         made.close()
 
 
-@contextmanager
-def _started(folder: Path, settings: tuple[str, ...]) -> Iterator[URL]:
-    user = _user(folder)
-    programs = _programs(folder, user)
-    data = folder / "data"
-    subprocess.run(
-        [programs / "initdb", "-D", data, *_INIT],
-        check=True,
-        capture_output=True,
-        user=user,
-        cwd=folder,
-        timeout=120,
-    )
-    options = [part for each in (*_SETTINGS, *settings) for part in ("-c", each)]
-    command = [str(programs / "postgres"), "-D", str(data), "-k", str(folder), *options]
-    with (folder / "log").open("wb") as log:
-        keeper = subprocess.Popen(
-            [sys.executable, "-c", _KEEPER, str(folder), "" if user is None else str(user), *command],
-            stdin=subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,  # a signal to our group is for us: the keeper sees that we are gone
+class Own:
+    """A server of our own, that may be stopped, backed up and put back."""
+
+    def __init__(self, folder: Path, settings: tuple[str, ...]) -> None:
+        self.admin = URL.create(
+            "postgresql", username="postgres", database="postgres", query={"host": str(folder)}
         )
-    admin = URL.create("postgresql", username="postgres", database="postgres", query={"host": str(folder)})
+        self._folder = folder
+        self._data = folder / "data"
+        self._backup = folder / "backup"
+        self._user = other_user(folder)
+        self._programs = _programs(folder, self._user)
+        self._options = [part for each in (*_SETTINGS, *settings) for part in ("-c", each)]
+        self._run("initdb", "-D", str(self._data), *_INIT)
+
+    def start(self) -> None:
+        """Return when it can be connected to."""
+        command = [*map(str, (self._programs / "postgres", "-D", self._data, "-k", self._folder)), *self._options]
+        self._kept = Kept(command, self._folder, self._user, signal.SIGQUIT)
+        _wait(self.admin, self._kept)
+
+    def stop(self) -> None:
+        """Return when it is gone."""
+        self._kept.stop()
+
+    def back_up(self) -> None:
+        """Take a base backup while it runs."""
+        where = ("-h", str(self._folder), "-U", "postgres", "-D", str(self._backup))
+        self._run("pg_basebackup", *where, "--checkpoint=fast", "--wal-method=stream")
+
+    def put_back(self) -> None:
+        """Have the backup in the place of its data; it must not run."""
+        shutil.rmtree(self._data)
+        self._backup.rename(self._data)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._programs / program), *arguments]
+        subprocess.run(command, check=True, capture_output=True, user=self._user, cwd=self._folder, timeout=120)
+
+
+@contextmanager
+def own(*, durable: bool = False) -> Iterator[Own]:
+    """A server of our own, whichever is given, that runs at the block's begin."""
+    folder = Path(tempfile.mkdtemp(prefix="counterfoil-postgresql-"))
     try:
-        _wait(admin, folder / "log")
-        yield admin
+        made = Own(folder, () if durable else _FAST)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
     finally:
-        keeper.communicate(timeout=60)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _user(folder: Path) -> int | None:
-    """PostgreSQL refuses to run as root; nobody will do."""
+def other_user(folder: Path) -> int | None:
+    """PostgreSQL refuses to run as root; nobody will do, and the folder is theirs then."""
     if os.geteuid() != 0:
         return None
     nobody = pwd.getpwnam("nobody").pw_uid
@@ -173,14 +187,14 @@ def _programs(folder: Path, user: int | None) -> Path:
     return folder / "programs" / "bin"
 
 
-def _wait(admin: URL, log: Path) -> None:
+def _wait(admin: URL, kept: Kept) -> None:
     end = time.monotonic() + 60
     while True:
         try:
             psycopg.connect(_text(admin)).close()
         except psycopg.OperationalError as error:
             if time.monotonic() > end:
-                raise AssertionError(log.read_text()[-2000:]) from error
+                raise AssertionError(kept.said()) from error
             time.sleep(0.03)
         else:
             return

@@ -6,12 +6,13 @@ python -m tools.soak --seed 1031 --without lag,skew --events 0,4,7 --trace
 
 import argparse
 import json
+import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,21 +36,26 @@ def main() -> int:
     marks: Counter[str] = Counter()
     failed: list[int] = []
     sums = Counter[str]()
-    for seed, result in _plays(options.first, options.seeds, options.jobs):
-        marks += result.marks
-        sums += Counter(calls=result.calls, points=result.points, hours=round(result.hours))
-        if result.violations:
-            failed.append(seed)
-            print(f"seed {seed} failed: {result.violations[0].splitlines()[-1][:200]}", flush=True)
+    played = 0
+    try:
+        for seed, result in _plays(options.first, options.seeds, options.jobs):
+            played += 1
+            marks += result.marks
+            sums += Counter(calls=result.calls, points=result.points, hours=round(result.hours))
+            if result.violations:
+                failed.append(seed)
+                print(f"seed {seed} failed: {result.violations[0].splitlines()[-1][:200]}", flush=True)
+    except KeyboardInterrupt:
+        print(f"stopped: --first {options.first + played} goes on")
     seconds = time.monotonic() - begun
-    print(f"{options.seeds} seeds in {seconds:.0f} s: {len(failed)} failed; {_said(sums)}")
+    print(f"{played} seeds in {seconds:.0f} s: {len(failed)} failed; {_said(sums)}", flush=True)
     if options.marks:
         Path(options.marks).write_text(json.dumps(dict(sorted(marks.items())), indent=1) + "\n")
     for seed in failed[:_SHOWN]:
         _show(shrink(draw(seed), attempt))
     if failed:
         print("failing seeds:", " ".join(map(str, failed)))
-    never = missing(marks, options.seeds)
+    never = missing(marks, played)
     for name in never:
         print(f"never met: {name}")
     return 1 if failed or never else 0
@@ -58,11 +64,19 @@ def main() -> int:
 def _plays(first: int, seeds: int, jobs: int) -> Iterator[tuple[int, Result]]:
     wanted = range(first, first + seeds)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not sys.stderr.isatty()) as progress, ProcessPoolExecutor(jobs) as pool:
+    with (
+        Progress(*columns, disable=not sys.stderr.isatty()) as progress,
+        multiprocessing.Pool(jobs, _ignore_interrupts) as pool,
+    ):
         task = progress.add_task("seeds", total=seeds)
-        for seed, result in zip(wanted, pool.map(_play, wanted, chunksize=5), strict=True):
+        for seed, result in zip(wanted, pool.imap(_play, wanted, chunksize=5), strict=True):
             progress.advance(task)
             yield seed, result
+
+
+def _ignore_interrupts() -> None:
+    """Who is at the keyboard speaks to the process that counts."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _play(seed: int) -> Result:

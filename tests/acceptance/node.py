@@ -8,6 +8,8 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -91,3 +93,15 @@ class Serve:
         assert self.process is not None
         self.process.send_signal(number)
         return await self.process.wait()
+
+
+@asynccontextmanager
+async def serving(serve: Serve, *arguments: str) -> AsyncIterator[None]:
+    """Have it run while the block lasts, and end in good order; `Serve.ready` waits for it."""
+    await serve.start(*arguments)
+    try:
+        yield
+        assert await serve.end(signal.SIGTERM) == 0, serve.log.read_text()[-2000:]
+    finally:
+        if serve.process is not None and serve.process.returncode is None:
+            await serve.end(signal.SIGKILL)

@@ -7,6 +7,15 @@ from counterfoil.sandbox.sandbox import Sandbox
 from counterfoil.sandbox.storm import Player, Storm
 from tests.databases import looking
 
+RATES = {
+    "COUNTERFOIL_STRIPE_RATE": "500",
+    "COUNTERFOIL_STRIPE_ENDPOINT_RATE": "500",
+    "COUNTERFOIL_CLERK_RATE": "500",
+    "COUNTERFOIL_QUIET": "2s",
+    "COUNTERFOIL_DELETION_BREAKER": "0",
+}
+"""What a node is told in a storm: the sandbox has no limits, and nothing waits longer than it must."""
+
 
 async def play(storm: Storm, sandbox: Sandbox) -> None:
     """Have people come, change and go at the times that ``storm`` says."""

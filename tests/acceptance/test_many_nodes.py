@@ -21,7 +21,7 @@ from counterfoil.sandbox.storm import Storm
 from counterfoil.sandbox.svix import SvixSettings
 from tests import pgbouncer
 from tests.acceptance.node import Serve
-from tests.acceptance.storms import play, settled
+from tests.acceptance.storms import RATES, play, settled
 from tests.databases import PostgresqlHome, looking
 from tests.postgresql import server
 
@@ -36,13 +36,6 @@ WORLD = SandboxSettings(
     svix=SvixSettings(time_scale=0.05, duplicate=0.2, reorder=0.2, reorder_by=(0.0, 2.0)),
     faults=Faults(error_before=0.02, error_after=0.02, cut_after=0.03, stored_500=0.01),
 )
-RATES = {
-    "COUNTERFOIL_STRIPE_RATE": "500",
-    "COUNTERFOIL_STRIPE_ENDPOINT_RATE": "500",
-    "COUNTERFOIL_CLERK_RATE": "500",
-    "COUNTERFOIL_QUIET": "2s",
-    "COUNTERFOIL_DELETION_BREAKER": "0",
-}
 NO_KEYS = {"CLERK_SECRET_KEY": "", "STRIPE_SECRET_KEY": ""}
 
 

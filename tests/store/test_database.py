@@ -152,7 +152,32 @@ async def test_writers_of_two_nodes_do_not_disturb_each_other(migrated_url: str)
 
 
 @pytest.mark.parametrize(
-    "wrong", ["nonsense", "mysql://host/hunter2", "", "postgresql://user:hunter2@host:port/name"]
+    ("named", "hosts", "ports"),
+    [
+        ("me:a%2Cb@db1,db2,db3/app?connect_timeout=3", "db1,db2,db3", ",,"),
+        ("me@db1:5001,db2,[::1]:5003/app", "db1,db2,::1", "5001,5432,5003"),
+        ("db1:5001,db2:5002", "db1,db2", "5001,5002"),
+        ("me@/app?host=db1:5001&host=db2:5002", "db1,db2", "5001,5002"),
+        ("me,you@db1:5001/app", "db1", 5001),
+    ],
+)
+def test_servers_are_named_as_libpq_has_them(named: str, hosts: str, ports: str | int) -> None:
+    engine = connect(f"postgresql://{named}")
+    _, given = engine.dialect.create_connect_args(engine.url)
+    assert (given["host"], given.get("port")) == (hosts, ports)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "nonsense",
+        "mysql://host/hunter2",
+        "",
+        "postgresql://user:hunter2@host:port/name",
+        "postgresql://user:hunter2@db1:port,db2/name",
+        "postgresql://user:hunter2@db1,/name",
+        "postgresql://user:hunter2@/name?host=db1,db2&port=5432",
+    ],
 )
 def test_a_url_of_something_else_is_a_matter_of_settings(wrong: str) -> None:
     with pytest.raises(ConfigurationError, match="DATABASE_URL") as error:

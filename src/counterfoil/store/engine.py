@@ -24,6 +24,10 @@ Job = Callable[[Connection], T]
 SCHEMA = "counterfoil"
 """PostgreSQL: the schema that holds everything of ours, unless a setting names another."""
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_SERVERS = re.compile(r"(?P<before>\w+://(?:[^/?#]*@)?)(?P<servers>[^/?#@]*,[^/?#@]*)(?P<after>(?:[/?#].*)?)")
+_SERVER = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::(?P<port>[0-9]{1,5}))?")
+_PORT = "5432"
+_WARNED = "warned"
 _TRIES = 8
 _AGAIN = {"40001", "40P01"}
 """Serialization failure and deadlock: the server has rolled back, and asks for another try."""
@@ -59,14 +63,29 @@ def parse(url: str) -> URL:
         ConfigurationError: it is not one of SQLite's or PostgreSQL's. Nothing of it is repeated: it may
             hold a password.
     """
+    several = _SERVERS.fullmatch(url)
     try:
-        parsed = make_url(url)
+        parsed = make_url(several["before"] + several["after"] if several else url)
     except (ArgumentError, ValueError):
         raise ConfigurationError("DATABASE_URL is not a database URL; try sqlite:///counterfoil.db") from None
     name = parsed.get_backend_name()
     if name not in _DRIVERS:
         raise ConfigurationError(f"DATABASE_URL: {name} is not supported; use sqlite:/// or postgresql://")
+    if several:
+        parsed = parsed.update_query_dict(_servers(several["servers"]))
     return parsed.set(drivername=_DRIVERS[name])
+
+
+def _servers(text: str) -> dict[str, str]:
+    """Several servers, as libpq has them before the database's name; SQLAlchemy takes them after its ``?``."""
+    found = [_SERVER.fullmatch(each) for each in text.split(",")]
+    servers = [each for each in found if each is not None]
+    if len(servers) < len(found):
+        raise ConfigurationError("DATABASE_URL: name servers as in postgresql://db1:5432,db2:5432/app")
+    hosts = {"host": ",".join(each["host"].strip("[]") for each in servers)}
+    if not any(each["port"] for each in servers):
+        return hosts
+    return {**hosts, "port": ",".join(each["port"] or _PORT for each in servers)}
 
 
 def connect(url: str, schema: str = SCHEMA, connections: int = 1, patience: float = 5.0) -> Engine:
@@ -107,10 +126,14 @@ def connect(url: str, schema: str = SCHEMA, connections: int = 1, patience: floa
                 **{name: value for name, value in _CONNECTION.items() if name not in parsed.query},
             },
         )
+        engine.dialect.create_connect_args(parsed)
+    except ArgumentError:
+        raise ConfigurationError("DATABASE_URL: with several hosts, name a port for each, or none") from None
     except ImportError:
         raise ConfigurationError(
             "DATABASE_URL: PostgreSQL needs its driver: pip install 'counterfoil[postgresql]'"
         ) from None
+    event.listen(engine, "connect", _hear_warnings)
     event.listen(engine, "begin", _begin_postgresql)
     return engine
 
@@ -140,6 +163,14 @@ def _begin_postgresql(connection: Connection) -> None:
     connection.exec_driver_sql(begin.format(schema=connection.get_execution_options()["schema"]))
 
 
+def _hear_warnings(driver: Any, record: Any) -> None:
+    def hear(told: Any) -> None:
+        if (told.sqlstate or "").startswith("01"):
+            record.info[_WARNED] = True
+
+    driver.add_notice_handler(hear)
+
+
 def _reads_only(connection: Connection) -> bool:
     return bool(connection.get_execution_options().get("read_only", False))
 
@@ -162,7 +193,7 @@ def transact(engine: Engine, job: Job[T]) -> T:
                 result = job(connection)
                 _check_whole(connection)
                 committing = True
-                transaction.commit()
+                _commit(connection, transaction)
                 return result
         except sqlite3.Error as error:
             raise unavailable(error) from error
@@ -186,6 +217,18 @@ def _begun(connection: Connection) -> RootTransaction:
             connection.invalidate()
             error.connection_invalidated = True
         raise
+
+
+def _commit(connection: Connection, transaction: RootTransaction) -> None:
+    """Commit; a PostgreSQL that warns meanwhile has not done what a commit promises.
+
+    Whose wait for a synchronous standby is cancelled (``pg_cancel_backend``) is told that it has committed,
+    with a warning that the standby may not have it: after a failover it would be gone.
+    """
+    connection.info.pop(_WARNED, None)
+    transaction.commit()
+    if connection.info.pop(_WARNED, False):
+        raise DatabaseUnavailable("the database committed with a warning: a standby may not have it")
 
 
 def _check_whole(connection: Connection) -> None:
