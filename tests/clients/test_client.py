@@ -121,4 +121,4 @@ def test_it_imports_nothing_of_the_product_but_what_it_needs() -> None:
     ours = {each for each in found if each.startswith("counterfoil")}
     small = {"", ".client", ".core", ".core.subject", ".errors"}
     assert ours == {f"counterfoil{each}" for each in small}
-    assert not found & {"stripe", "sqlalchemy", "pydantic", "starlette", "msgspec", "granian"}
+    assert not found & {"stripe", "sqlalchemy", "pydantic", "starlette", "msgspec", "uvicorn"}

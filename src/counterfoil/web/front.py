@@ -165,10 +165,10 @@ class DeliveryProtocol(HttpToolsProtocol):
             self._receiver.deliver(self.parser.get_method(), self.headers, body, delivery.answer)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client has ended its side: what it waits for is answered, and then the connection is closed."""
+        """The client has ended its side: a delivery is still answered, then the connection is closed."""
         if self._delivery is not None and self._receiver is not None:
             self._give_up(self._receiver.ended())
-        if self.cycle is None or self.cycle.response_complete:
+        if type(self.cycle) is not Delivery or self.cycle.response_complete:
             return False
         self.cycle.keep_alive = False
         return True
