@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 from starlette.types import ASGIApp
 
-from counterfoil.web.receiver import Receiver, Reply
+from counterfoil.web.receiver import Headers, Receiver, Reply
 from tests.acceptance.node import free_port
 
 TOKEN = "an-apps-token-of-some-length"
@@ -73,13 +73,18 @@ async def ask(
     return Answered(status, told, text)
 
 
-async def deliver(receiver: Receiver | None, headers: Mapping[str, str], body: bytes) -> Reply:
-    """Hand a node's receiver a whole request, as its HTTP server would."""
+async def hand_in(receiver: Receiver | None, method: bytes, headers: Headers, body: bytes) -> Reply:
+    """Hand a node's receiver a whole request, as its HTTP server does."""
     assert receiver is not None
     told: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
-    receiver.deliver(b"POST", raw, body, lambda reply: None if told.cancelled() else told.set_result(reply))
+    receiver.deliver(method, headers, body, lambda reply: None if told.cancelled() else told.set_result(reply))
     return await told
+
+
+async def deliver(receiver: Receiver | None, headers: Mapping[str, str], body: bytes) -> Reply:
+    """Hand it a delivery."""
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    return await hand_in(receiver, b"POST", raw, body)
 
 
 async def ensure(
