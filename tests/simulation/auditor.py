@@ -20,7 +20,7 @@ from counterfoil.core.policy import Policy
 from counterfoil.engine import pin
 from counterfoil.errors import ConfigurationError, CounterfoilError, DatabaseBusy
 from counterfoil.sandbox.verdict import Rules
-from counterfoil.store import environment, orders
+from counterfoil.store import environment, links, orders
 from counterfoil.store.orders import Errand
 from counterfoil.wiring import Upstreams, connect, with_settings
 from counterfoil.wiring_audit import check_plan, crew_at_work, sides_of
@@ -214,7 +214,13 @@ class Auditor:
 
     def _taken(self, key: str, why: str) -> bool:
         """People have moved the customer to this user, and another's link holds it: that is for them to say."""
-        return "claimed" in why and key.split(":")[1] in self._cast.moved
+        _, subject, *customers = key.split(":")
+        holders = (
+            self._stage.look(lambda connection, each=each: links.owner_of(connection, each))  # type: ignore[misc]
+            for each in customers
+        )
+        held = "claimed" in why or any(holder not in {None, subject} for holder in holders)
+        return held and subject in self._cast.moved
 
     def _refused(self, found: Finding) -> bool:
         """Only the database knows that Stripe does not take an address."""
