@@ -239,8 +239,9 @@ class Trial:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
         try:
-            if mutant is not None:
-                put_in_place(mutant)
+            if mutant is not None and not _fits(mutant):
+                os.write(told, b"0")  # its module could not even be imported: every test notices
+                os._exit(1)
             state = items[0].session._setupstate
             state.teardown_exact(items[0])
             for number, item in enumerate(items):
@@ -255,6 +256,16 @@ class Trial:
             os._exit(0)
         except BaseException:
             os._exit(1)
+
+
+def _fits(mutant: Mutant) -> bool:
+    try:
+        put_in_place(mutant)
+    except Exception:
+        if not mutant.constant:
+            raise
+        return False
+    return True
 
 
 def put_in_place(mutant: Mutant) -> None:
