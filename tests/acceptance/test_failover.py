@@ -74,10 +74,10 @@ def tell(kills: list[Kill], answered: list[float], end: float) -> None:
     silences = list(pairwise(moments))
     each = [
         f"{'its machine' if kill.whole else 'PostgreSQL'} "
-        f"{max(later - earlier for earlier, later in silences if kill.at < later <= until):.1f} s"
+        f"{max((b - a for a, b in silences if kill.at < b <= until), default=until - kill.at):.1f} s"
         for kill, until in zip(kills, [*(kill.at for kill in kills[1:]), end], strict=True)
     ]
-    longest = max(later - earlier for earlier, later in silences)
+    longest = max(b - a for a, b in silences)
     print(f"\nlongest time without a 2xx: {longest:.1f} s (what was killed: {', '.join(each)})")
 
 
