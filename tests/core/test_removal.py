@@ -100,6 +100,13 @@ def test_what_is_archived_already_is_only_noted() -> None:
         assert step(gone(ended=ended), ARCHIVE, inspected=seen(archived=True)) == RememberEnd(Ended.ARCHIVED)
 
 
+@pytest.mark.parametrize("policy", [POLICY, ARCHIVE])
+def test_a_customer_that_was_archived_for_good_is_let_go(policy: Any) -> None:
+    """By a plan: it names nobody. One that names nobody and is not archived is for a person."""
+    assert step(gone(), policy, inspected=seen(archived=True, owner=None)) == DropCustomer("cus_1")
+    assert step(gone(), policy, inspected=seen(owner=None)) == Park(ParkReason.REASSIGNED, "cus_1")
+
+
 @pytest.mark.parametrize("policy", [POLICY, ARCHIVE, KEEP, HOLD, CANCEL])
 @pytest.mark.parametrize("ended", [Ended.ARCHIVED, Ended.KEPT])
 def test_what_was_done_stays_done_whatever_the_policy_is_by_now(policy: Any, ended: Ended) -> None:

@@ -191,3 +191,26 @@ async def test_an_outage_that_outlasts_an_audit_or_an_apply_is_told_as_what_it_i
         await apply(world, plan, SWIFT)
     lasts.cancel()
     assert (await apply(world, plan, SWIFT)).refused == []
+
+
+@scenario
+async def test_an_archiving_by_a_plan_whose_answer_was_lost_parks_nobody(world: World) -> None:
+    """The customer named nobody any more, and was taken for one that people had given to somebody else."""
+    await world.start()
+    user = world.sign_up()
+    await world.settle()
+    customer = world.customer_of(user).id
+    world.sandbox.clerk.delete_user(world.time(), user, silent=True)
+    await world.run(HOUR)
+    about, found = await audit(world, SWIFT)
+    assert [(each.kind, each.repair) for each in found] == [("orphan", "retire")]
+    plan = world.folder / "plan.jsonl"
+    plan_file.write(plan, about, found)
+    await world.crash(world.nodes[-1])
+    world.sandbox.plan_fault("stripe", "customers.update", Fault(kind="error_after", status=502))
+    report = await apply(world, plan, SWIFT)
+    assert (report.done, report.refused) == (1, [])
+    assert "counterfoilArchived" in world.sandbox.stripe.customers[customer].metadata
+    link = await world.link(user)
+    assert link is not None
+    assert (link.parked, link.customer_id) == (None, None)

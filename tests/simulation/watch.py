@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 
 from counterfoil.core.link import Deletion
 from counterfoil.core.policy import HOUR, OLD_READ_WINS
+from counterfoil.sandbox.clerk_user import User
 from counterfoil.sandbox.messages import Request
 from counterfoil.sandbox.stripe_objects import ENDED
 from counterfoil.store import links
@@ -193,6 +194,11 @@ class Watch:
             for other in self.stage.sandbox.stripe.live_customers()
         )
 
+    def _names(self, user: User, customer_id: str) -> bool:
+        """Whether a user's metadata names this customer, or did: a write may have taken effect under an error."""
+        now = (user.public_metadata.get(LINK_BACK), user.private_metadata.get(LINK_BACK))
+        return customer_id in now or self.stage.users.named(user.id, customer_id)
+
     def _retire(self, customer_id: str, form: dict[str, str]) -> None:
         """A plan has a customer archived for good: a surplus one, or one whose user is gone."""
         subject = form[f"metadata[{ARCHIVED_OF}]"]
@@ -219,7 +225,7 @@ class Watch:
             user = self.stage.sandbox.clerk.users.get(claimed)
             if not owners & {None, claimed}:
                 self.say(f"{claimed} took {customer_id}, which is somebody else's")
-            if user is not None and not self.stage.users.named(claimed, customer_id):
+            if user is not None and not self._names(user, customer_id):
                 self.say(f"{claimed} took {customer_id}, which Clerk's metadata does not name")
         numbers = {str(self.stage.numbers.get(owner or "")) for owner in self.ever(customer_id)}
         for name in ("email", "name"):

@@ -113,6 +113,8 @@ def _plan_own(turn: Turn, customer_id: str, policy: Policy, world: World, now: i
         return _leave(link, seen)
     if seen.livemode != policy.livemode:
         return Park(ParkReason.WRONG_MODE, customer_id)
+    if seen.archived and seen.owner is None:
+        return DropCustomer(customer_id)  # an applied plan has archived it for good, and the answer was lost
     if seen.owner != link.subject_id:
         return Park(ParkReason.REASSIGNED, customer_id)
     if seen.archived:
