@@ -29,7 +29,7 @@ def fill(connection: Connection, due_every: int) -> None:
 
 @pytest.mark.parametrize("due_every", [2, 1_000])
 @pytest.mark.parametrize("by_database", [False, True])
-def test_a_claim_touches_the_rows_that_it_takes_and_sorts_nothing_else(
+def test_a_claim_touches_the_rows_that_it_takes_and_sorts_nothing(
     connection: Connection, due_every: int, by_database: bool
 ) -> None:
     fill(connection, due_every)
@@ -43,6 +43,5 @@ def test_a_claim_touches_the_rows_that_it_takes_and_sorts_nothing_else(
     assert due["Actual Rows"] == LIMIT
     touched = sum(each["Actual Rows"] * each["Actual Loops"] for each in scans)
     assert touched <= 2 * LIMIT, "each link once to be chosen, and once to be written"
-    sorted_rows = [each["Actual Rows"] for each in found if "Sort" in each["Node Type"]]
-    assert all(rows <= LIMIT for rows in sorted_rows), "the answer's order, and no more"
+    assert not [each for each in found if "Sort" in each["Node Type"]]
     assert not any(each.get("Rows Removed by Filter") for each in found)

@@ -9,6 +9,7 @@ is run again.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, TextualSelect, text
@@ -93,7 +94,8 @@ _CLAIM_SHARED = returning_links(
     f" claimed AS (UPDATE link_rows SET {_LEASED.format(lease_end=_LEASE_END)}"
     " WHERE subject_id = ANY (ARRAY (SELECT subject_id FROM due))"
     f" RETURNING {COLUMN_LIST})"
-    f" SELECT {COLUMN_LIST} FROM claimed JOIN due USING (subject_id) ORDER BY was_due"
+    f" SELECT {COLUMN_LIST}, was_due FROM claimed JOIN due USING (subject_id)",
+    "was_due",
 )
 _SAVE = returning_links(
     f"UPDATE link_rows SET {_assign(WORKER_COLUMNS)} WHERE subject_id = :subject_id AND lease = :lease"  # noqa: S608
@@ -274,7 +276,10 @@ def claim(
             values = {"lane": lane, "now": now, "lease_end": lease_end, "limit": limit - len(claimed)}
             if statement is _CLAIM_SHARED:
                 values["by_database"] = by_database
-            claimed += [to_link(row) for row in connection.execute(statement, values)]
+            rows: Iterable[Sequence[Any]] = connection.execute(statement, values)
+            if statement is _CLAIM_SHARED:  # the longest due first; sorted here, the plan needs no sort
+                rows = [row[:-1] for row in sorted(rows, key=itemgetter(-1))]
+            claimed += [to_link(row) for row in rows]
     return claimed
 
 

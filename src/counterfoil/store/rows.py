@@ -92,12 +92,12 @@ def to_link(row: Sequence[Any]) -> Link:
     )
 
 
-def returning_links(statement: str) -> TextualSelect:
-    """A statement whose rows have the columns of `COLUMN_LIST`.
+def returning_links(statement: str, *more: str) -> TextualSelect:
+    """A statement whose rows have the columns of `COLUMN_LIST`, and then ``more``.
 
     Told what they are, SQLAlchemy remembers how such rows are read; it found that out anew at every execution.
     """
-    return text(statement).columns(*map(column, COLUMNS))
+    return text(statement).columns(*map(column, (*COLUMNS, *more)))
 
 
 def is_here(connection: Connection) -> bool:
