@@ -154,6 +154,13 @@ def test_a_surplus_customer_removed_changes_nothing_of_the_link() -> None:
     assert fold_success(linked(), RemoveCustomer("cus_9")) == linked()
 
 
+@pytest.mark.parametrize("place", ["link_back", "private_name"])
+def test_the_name_of_a_surplus_customer_that_was_removed_is_of_our_writing(place: str) -> None:
+    """After a database was restored that is not known: the metadata named it, and the link parked."""
+    named = linked(written_back=None, **{place: "cus_9"})
+    assert fold_success(named, RemoveCustomer("cus_9")) == replace(named, written_back="cus_9")
+
+
 def test_the_link_back_is_remembered() -> None:
     assert fold_success(linked(written_back=None), WriteLinkBack("cus_1")).written_back == "cus_1"
 

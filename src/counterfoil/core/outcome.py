@@ -112,7 +112,12 @@ def fold_success(link: Link, step: CallStep, customer_id: str | None = None) -> 
         case UpdateCustomer():
             return _replace(link, applied=overlay(link.applied, step.changes))
         case RemoveCustomer() | RetireCustomer():
-            return _let_go(link) if step.customer_id == link.customer_id else link
+            if step.customer_id == link.customer_id:
+                return _let_go(link)
+            # A surplus one was ours, so its name in Clerk's metadata is of our writing: a database that was
+            # restored may not know that.
+            named = step.customer_id in {link.link_back, link.private_name}
+            return _replace(link, written_back=step.customer_id) if named else link
         case ArchiveCustomer():
             return _replace(link, ended=Ended.ARCHIVED)
         case RestoreCustomer():
