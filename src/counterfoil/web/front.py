@@ -93,8 +93,9 @@ class DeliveryProtocol(HttpToolsProtocol):
         self._path = path
         self._delivery: Delivery | None = None
         """The delivery that is being read."""
-        self._head = 0
-        """Bytes of the head that is being read."""
+        self._requests = 0
+        self._head = -1
+        """Bytes of the head that is being read; -1: none is."""
         self._deadline: float | None = None
         """When what is being read must have come; ``None``: nothing is."""
 
@@ -107,14 +108,17 @@ class DeliveryProtocol(HttpToolsProtocol):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        requests = self._requests
         super().data_received(data)
-        if self._head >= 0:
+        # What a head began in is not counted: whole requests may be before it.
+        if self._head >= 0 and self._requests == requests:
             self._head += len(data)
             if self._head > HEAD_LIMIT:
                 self._refuse(431)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._requests += 1
         self._head = 0
         self._deadline = self.loop.time() + HEAD_SECONDS
 
@@ -129,6 +133,8 @@ class DeliveryProtocol(HttpToolsProtocol):
             return  # nothing comes after the last request of a connection
         turn = before is None or before.response_complete
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        if self.parser.get_method() == b"HEAD":
+            keep_alive = False  # nobody reads the text of its answer
         self._delivery = self.cycle = delivery = Delivery(self, keep_alive=keep_alive, turn=turn)
         if not turn:
             self.flow.pause_reading()
@@ -184,7 +190,9 @@ class DeliveryProtocol(HttpToolsProtocol):
         if self._deadline is None or now < self._deadline:
             return
         self._deadline = None
-        if self._delivery is not None and self._receiver is not None:
+        if self.flow.write_paused:
+            self.transport.abort()
+        elif self._delivery is not None and self._receiver is not None:
             self._give_up(self._receiver.too_slow())
         else:
             self.transport.close()
@@ -210,7 +218,8 @@ class DeliveryProtocol(HttpToolsProtocol):
             return
         cycle.turn = True
         if cycle.reply is not None:
-            self.write(cycle, cycle.reply)
+            # Not at once: the next one's turn would come from within this one's, and so on for all that wait.
+            self.loop.call_soon(self.write, cycle, cycle.reply)
 
     def _give_up(self, reply: Reply) -> None:
         """Answer the delivery that is being read, and read no more of this connection."""
@@ -233,10 +242,23 @@ class DeliveryProtocol(HttpToolsProtocol):
         head += (b"\r\n", body)
         self.transport.write(b"".join(head))
         delivery.response_complete = True
-        if delivery.keep_alive:
-            self.on_response_complete()
-        else:
+        if not delivery.keep_alive:
             self.transport.close()
+            return
+        self.on_response_complete()
+        if self.flow.write_paused:
+            self.flow.pause_reading()
+
+    def pause_writing(self) -> None:
+        """The client takes no answers: it is given time, and no more is read of it meanwhile."""
+        super().pause_writing()
+        self._deadline = self.loop.time() + HEAD_SECONDS
+
+    def resume_writing(self) -> None:
+        """It takes them again."""
+        super().resume_writing()
+        self._deadline = None
+        self.flow.resume_reading()
 
     def _refuse(self, status: int) -> None:
         self._head = -1
