@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -48,9 +48,20 @@ class Site:
             else:
                 return self.clients[-1]
 
-    async def pass_time(self, seconds: float) -> None:
-        """Let the server believe that so much time has gone by, once it has read what was sent."""
-        await asyncio.sleep(0.05)
+    async def begun(self, requests: int) -> None:
+        """Wait until so many requests have begun on the first connection."""
+        await until(lambda: bool(self.connections) and self.connections[0]._requests == requests)
+
+    async def held(self, deliveries: int = 1) -> None:
+        """Wait until so many deliveries wait for their commit."""
+        await until(lambda: len(self.world.held or ()) == deliveries)
+
+    async def gone(self) -> None:
+        """Wait until there is no connection any more."""
+        await until(lambda: not self.connections)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let the server believe that so much time has gone by."""
         for each in self.connections:
             each.expire(asyncio.get_running_loop().time() + seconds)
 
@@ -87,6 +98,13 @@ class Client:
             return await asyncio.wait_for(self.reader.read(), 10) == b""
         except ConnectionError:
             return True
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that the server does."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
@@ -202,7 +220,7 @@ async def test_a_body_over_the_limit_is_answered_413_announced_or_not() -> None:
 async def test_a_head_over_the_limit_is_refused() -> None:
     async with served() as site:
         client = (await site.open()).send(b"POST /hook HTTP/1.1\r\nx: ")
-        await asyncio.sleep(0.05)
+        await site.begun(1)
         client.send(b"y" * (HEAD_LIMIT + 1))
         assert (await client.answer())[0] == 431
         assert await client.closed()
@@ -220,19 +238,22 @@ async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked() -> None:
 async def test_a_body_that_does_not_come_in_time_is_answered_408() -> None:
     async with served() as site:
         client = (await site.open()).send(raw()[:-5])
-        await site.pass_time(READ_SECONDS - 1)
+        await until(lambda: any(each._delivery is not None for each in site.connections))
+        site.pass_time(READ_SECONDS - 5)
         assert site.world.count("too_slow") == 0
-        await site.pass_time(READ_SECONDS)
+        site.pass_time(READ_SECONDS)
         assert (await client.answer())[0] == 408
         assert await client.closed()
     assert site.world.count("too_slow") == 1
 
 
-@pytest.mark.parametrize("sent", [b"", raw()[:20], raw() + raw()[:20]])
-async def test_a_head_that_does_not_come_in_time_closes_the_connection(sent: bytes) -> None:
+@pytest.mark.parametrize(("sent", "begun"), [(b"", 0), (raw()[:20], 1), (raw() + raw()[:20], 2)])
+async def test_a_head_that_does_not_come_in_time_closes_the_connection(sent: bytes, begun: int) -> None:
     async with served() as site:
         client = (await site.open()).send(sent)
-        await site.pass_time(HEAD_SECONDS)
+        await until(lambda: bool(site.connections))
+        await site.begun(begun)
+        site.pass_time(HEAD_SECONDS)
         if len(sent) > len(raw()):
             assert (await client.answer())[0] == 204
         assert await client.closed()
@@ -243,7 +264,8 @@ async def test_who_waits_for_the_commit_is_not_under_any_limit_of_time() -> None
     world.held = []
     async with served(world) as site:
         client = (await site.open()).send(raw())
-        await site.pass_time(3_600)
+        await site.held()
+        site.pass_time(3_600)
         [tell] = world.held
         tell(True)
         assert await client.answer() == (204, b"")
@@ -254,7 +276,7 @@ async def test_pipelined_requests_are_answered_in_their_order_whichever_is_writt
     world.held = []
     async with served(world) as site:
         client = (await site.open()).send(raw() + head(method=b"GET", path=b"/hello") + raw([]) + raw() + raw())
-        await asyncio.sleep(0.1)
+        await site.held(3)
         first, second, third = world.held
         third(True)
         second(False)
@@ -266,26 +288,25 @@ async def test_any_number_of_requests_may_wait_for_the_first_one() -> None:
     world = World()
     world.held = []
     async with served(world) as site:
-        client = (await site.open()).send(raw() + raw([]) * 3_000)
-        await asyncio.sleep(0.3)
+        client = (await site.open()).send(raw() + head(method=b"GET") * 3_000)
+        await site.held()
+        await until(lambda: len(site.connections[0].pipeline) > 500)  # more than a stack has room for
         [tell] = world.held
         tell(True)
         assert await client.answer() == (204, b"")
-        assert {(await client.answer())[0] for _ in range(3_000)} == {400}
+        assert {(await client.answer())[0] for _ in range(3_000)} == {405}
 
 
 async def test_a_client_that_reads_no_answers_is_not_read_either_and_is_dropped_in_the_end() -> None:
     async with served() as site:
         client = (await site.open()).send(head(method=b"GET") * 300_000)
         client.reader._transport.pause_reading()  # type: ignore[attr-defined]
-        await asyncio.sleep(1.0)
+        await until(lambda: any(each.flow.write_paused for each in site.connections))
         [connection] = site.connections
-        assert connection.flow.write_paused
         assert connection.transport.get_write_buffer_size() < 4 * 1024 * 1024
         assert site.world.count("not_post") < 300_000
-        await site.pass_time(HEAD_SECONDS)
-        await asyncio.sleep(0.05)
-        assert site.connections == []
+        site.pass_time(HEAD_SECONDS)
+        await site.gone()
         assert (await (await site.open()).send(raw()).answer())[0] == 204
 
 
@@ -295,7 +316,7 @@ async def test_a_client_that_ends_its_side_is_answered_what_it_waits_for() -> No
     async with served(world) as site:
         client = (await site.open()).send(raw())
         client.writer.write_eof()
-        await asyncio.sleep(0.05)
+        await site.held()
         [tell] = world.held
         tell(True)
         assert await client.answer() == (204, b"")
@@ -318,14 +339,20 @@ async def test_a_client_that_goes_away_breaks_nothing(sent: bytes) -> None:
     world.held = []
     async with served(world) as site:
         client = (await site.open()).send(sent)
-        await asyncio.sleep(0.05)
+        await site.begun(1)
+        if sent == raw():
+            await site.held()
+        else:
+            await until(lambda: site.connections[0]._delivery is not None)
         client.writer.transport.abort()
-        await asyncio.sleep(0.05)
+        # Who has gone while its delivery is written is not told from who has only ended its side.
+        await until(lambda: not site.connections or not site.connections[0].cycle.keep_alive)
         for tell in world.held:
             tell(True)
+        await site.gone()
         world.held = []
         other = (await site.open()).send(raw())
-        await asyncio.sleep(0.05)
+        await site.held()
         world.held[0](True)
         assert await other.answer() == (204, b"")
     assert world.count("disconnected") == (sent != raw())
@@ -351,7 +378,7 @@ async def test_more_connections_than_there_may_be_are_closed(monkeypatch: pytest
         assert await (await site.open()).closed()
         first.writer.close()
         await first.writer.wait_closed()
-        await asyncio.sleep(0.05)
+        await until(lambda: len(site.connections) < 2)
         assert (await (await site.open()).send(raw()).answer())[0] == 204
 
 
@@ -360,7 +387,8 @@ async def test_a_server_that_stops_answers_what_it_has_taken_and_lets_idle_clien
     world.held = []
     async with served(world) as site:
         idle, waiting = await site.open(), (await site.open()).send(raw())
-        await asyncio.sleep(0.05)
+        await site.held()
+        await until(lambda: len(site.connections) == 2)
         site.front.stop()
         assert await idle.closed()
         [tell] = world.held
@@ -376,7 +404,6 @@ async def test_connections_that_are_over_leave_nothing_behind() -> None:
             assert (await client.answer())[0] == 204
             client.writer.close()
             await client.writer.wait_closed()
-        await asyncio.sleep(0.1)
-        assert site.connections == []
+        await site.gone()
     gc.collect()
     assert not [each for each in gc.get_objects() if isinstance(each, DeliveryProtocol)]
