@@ -55,8 +55,8 @@ class Delivery:
         self.keep_alive = keep_alive
         self.turn = turn
         """All requests before it on this connection are answered."""
-        self.parts: list[bytes] | None = []
-        """Of the body, as long as it is read."""
+        self.parts: list[bytes] = []
+        """Of the body."""
         self.size = 0
         self.reply: Reply | None = None
         self.response_complete = False
@@ -150,7 +150,7 @@ class DeliveryProtocol(HttpToolsProtocol):
         if delivery is None:
             if type(self.cycle) is not Delivery:
                 super().on_body(body)
-        elif delivery.parts is not None:
+        else:
             assert self._receiver is not None
             delivery.size += len(body)
             if delivery.size > self._receiver.body_limit:
@@ -163,11 +163,10 @@ class DeliveryProtocol(HttpToolsProtocol):
         if delivery is None:
             if type(self.cycle) is not Delivery:
                 super().on_message_complete()
-        elif delivery.parts is not None:
+        else:
             assert self._receiver is not None
             self._deadline = None
-            parts, delivery.parts = delivery.parts, None
-            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            body = b"".join(delivery.parts)
             self._receiver.deliver(self.parser.get_method(), self.headers, body, delivery.answer)
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -180,7 +179,7 @@ class DeliveryProtocol(HttpToolsProtocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._delivery is not None and self._delivery.parts is not None and self._receiver is not None:
+        if self._delivery is not None and self._receiver is not None:
             self._receiver.ended()
         self._delivery, self._deadline = None, None
         super().connection_lost(exc)
@@ -225,7 +224,7 @@ class DeliveryProtocol(HttpToolsProtocol):
         """Answer the delivery that is being read, and read no more of this connection."""
         delivery, self._delivery, self._deadline = self._delivery, None, None
         assert delivery is not None
-        delivery.parts, delivery.keep_alive = None, False
+        delivery.keep_alive = False
         delivery.answer(reply)
 
     def write(self, delivery: Delivery, reply: Reply) -> None:
