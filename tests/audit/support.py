@@ -60,6 +60,14 @@ async def audit(
         return about, list(space.findings())
 
 
+async def planned(world: World, environ: dict[str, str], *struck: str) -> tuple[list[Finding], Path]:
+    """All findings, and a plan of them but for those about the ``struck`` customers."""
+    about, found = await audit(world, environ)
+    plan = world.folder / "plan.jsonl"
+    plan_file.write(plan, about, [each for each in found if each.customer_id not in struck])
+    return found, plan
+
+
 async def apply(world: World, plan: Path, environ: dict[str, str], max_deletes: int = 0) -> Report:
     """A plan applied by workers of its own."""
     made, around = settings(world, environ), outside(world)

@@ -1,5 +1,6 @@
 """What a person approved with a plan goes and nothing else; the deletion breaker neither counts nor holds it."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from counterfoil.audit.apply import Report
 from counterfoil.core.finding import Finding, Kind, Repair
 from counterfoil.core.link import Deletion, Ruling
 from counterfoil.engine.deletions import held_removals
-from tests.audit.support import CHOSEN, apply, audit
+from tests.audit.support import CHOSEN, apply, audit, planned
 from tests.harness import DAY, MINUTE, World, scenario
 
 SERVED: dict[str, Any] = CHOSEN
@@ -21,14 +22,6 @@ def orphan(world: World, number: int, **more: Any) -> str:
     at = world.time() - 10 * DAY + number
     metadata = {"clerkUserId": f"user_2gone{number:020d}"}
     return world.sandbox.stripe.create_customer(at, email=f"gone{number}@example.com", metadata=metadata, **more)
-
-
-async def planned(world: World, environ: dict[str, Any], *struck: str) -> tuple[list[Finding], Any]:
-    """A plan of all findings but those about the ``struck`` customers."""
-    about, found = await audit(world, environ)
-    plan = world.folder / "plan.jsonl"
-    plan_file.write(plan, about, [each for each in found if each.customer_id not in struck])
-    return found, plan
 
 
 async def held(world: World) -> int | None:
@@ -178,3 +171,21 @@ async def test_who_is_there_after_all_keeps_no_ruling_of_a_plan(world: World) ->
     assert link is not None
     assert (link.deletion, link.ruling, link.customer_id) == (Deletion.NONE, Ruling.NONE, customer)
     assert world.customer_of(user).id == customer
+
+
+@scenario
+async def test_an_apply_that_dies_at_each_deletion_deletes_no_more_than_allowed(world: World) -> None:
+    world.sandbox.lift_limits()
+    for number in range(8):
+        orphan(world, number)
+    _, plan = await planned(world, CHOSEN)
+    for died in range(1, 4):
+        dying = asyncio.create_task(apply(world, plan, CHOSEN, 3))
+        while len(left(world)) > 8 - died and not dying.done():
+            await asyncio.sleep(0.01)
+        dying.cancel()
+        await asyncio.gather(dying, return_exceptions=True)
+    report = await apply(world, plan, CHOSEN, 3)
+    assert (report.skipped, report.refused, report.deleted) == ([], [], 3)
+    assert len(left(world)) == 8 - 3
+    assert all("counterfoilArchived" in world.sandbox.stripe.customers[each].metadata for each in left(world))

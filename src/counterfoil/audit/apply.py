@@ -71,7 +71,7 @@ class Report:
     before: int = 0
     """Lines that an earlier run has dealt with."""
     deleted: int = 0
-    """Customers deleted, by this run and earlier ones."""
+    """Customers deleted by this run and earlier ones, and those that one which was killed may have deleted."""
 
 
 class Applier:
@@ -166,15 +166,19 @@ class Applier:
     async def _check(self, subject_id: str, found: list[Finding], user: UserBody | None) -> _Job | None:
         """What is still to be done of a subject's lines; ``None``: nothing."""
         kept: list[tuple[Finding, Checked]] = []
+        deletes: dict[str, int] = {}
         for each in found:
             before = self._notes.of(each.key)
-            checked = await self._checks.check(each, user, before.deleted if before is not None else 0)
+            counted = before.deleted if before is not None else 0
+            checked = await self._checks.check(each, user, counted)
+            # What an earlier run was about to delete stays counted, whatever is found now.
+            deletes[each.key] = max(counted, checked.deletes)
             if checked.reason is None:
                 kept.append((each, checked))
             elif checked.already and before is not None:
-                self._note([each], "done", "", checked.deletes)
+                self._note([each], "done", "", counted)
             else:
-                self._note([each], "skipped", checked.reason)
+                self._note([each], "skipped", checked.reason, counted)
         if not kept:
             self._stage.done += 1
             return None
@@ -192,7 +196,6 @@ class Applier:
             applied=applied,
             replaces=replaces,
         )
-        deletes = {each.key: checked.deletes for each, checked in kept}
         return _Job(subject_id, [each for each, _ in kept], errand, deletes)
 
     async def _ask(self, jobs: Sequence[_Job]) -> None:

@@ -45,14 +45,14 @@ class Checks:
         Args:
             finding: the line.
             user: as Clerk shows it now; ``None``: there is none.
-            before: customers that an earlier run was about to delete for it.
+            before: customers that an earlier run was about to delete for it, and counted; they are not for others,
+                for a call of a run that was killed may still take effect.
 
         Raises:
             UpstreamError: Stripe cannot be asked.
         """
         if (user is None) != (finding.kind is Kind.ORPHAN):
             return _no("the user is gone meanwhile" if user is None else "the user is there")
-        self.left += before
         if user is not None:
             told = self._check_user(finding, user)
             if told is not None:
@@ -118,16 +118,17 @@ class Checks:
     ) -> Checked | None:
         """A customer that is to go."""
         now = await self._look(customer_id, thoroughly=True)
-        if now.gone and checked.deletes < before:
-            self.left -= 1
+        counted = checked.deletes < before
+        if now.gone and counted:
             checked.deletes += 1
             return None  # an earlier run did it
         if now.gone or now.owner != finding.subject_id:
             return None
         if any(each.live for each in now.subscriptions or ()):
             return _no(f"{customer_id} has a live subscription")
-        delete = now.attached is False and self.left > 0 and self._policy.on_deletion is not OnDeletion.ARCHIVE
-        self.left -= delete
+        allowed = counted or self.left > 0
+        delete = now.attached is False and allowed and self._policy.on_deletion is not OnDeletion.ARCHIVE
+        self.left -= delete and not counted
         checked.deletes += delete
         order = Order.DELETE if delete else Order.ARCHIVE
         checked.customers = [*checked.customers, _sighting(finding, now, order)]
