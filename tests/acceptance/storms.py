@@ -3,8 +3,10 @@
 import asyncio
 import time
 
-from counterfoil.sandbox.sandbox import Sandbox
+from counterfoil.sandbox.faults import Faults
+from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
 from counterfoil.sandbox.storm import Player, Storm
+from counterfoil.sandbox.svix import SvixSettings
 from tests.databases import looking
 
 RATES = {
@@ -15,6 +17,16 @@ RATES = {
     "COUNTERFOIL_DELETION_BREAKER": "0",
 }
 """What a node is told in a storm: the sandbox has no limits, and nothing waits longer than it must."""
+
+
+def stormy(seed: int, time_scale: float) -> SandboxSettings:
+    """A storm's world: slow and failing calls; deliveries doubled, reordered, and tried again in scaled time."""
+    return SandboxSettings(
+        seed=seed,
+        latency=(0.01, 0.08),
+        svix=SvixSettings(time_scale=time_scale, duplicate=0.2, reorder=0.2, reorder_by=(0.0, 2.0)),
+        faults=Faults(error_before=0.02, error_after=0.02, cut_after=0.03, stored_500=0.01),
+    )
 
 
 async def play(storm: Storm, sandbox: Sandbox) -> None:

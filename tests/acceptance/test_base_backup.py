@@ -13,13 +13,11 @@ import pytest
 
 from counterfoil.engine.sweep import SWEEP_EVERY, WALK_ENDED
 from counterfoil.sandbox.courier import Courier
-from counterfoil.sandbox.faults import Faults
 from counterfoil.sandbox.http import serve as serve_sandbox
-from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
+from counterfoil.sandbox.sandbox import Sandbox
 from counterfoil.sandbox.storm import Storm
-from counterfoil.sandbox.svix import SvixSettings
 from tests.acceptance.node import Serve, serving
-from tests.acceptance.storms import RATES, play, settled, unsettled
+from tests.acceptance.storms import RATES, play, settled, stormy, unsettled
 from tests.cli.support import process, until
 from tests.databases import looking
 from tests.postgresql import Own, Server, own
@@ -28,12 +26,7 @@ pytestmark = pytest.mark.slow
 
 PEOPLE = int(os.environ.get("PEOPLE", "200"))
 SECONDS = 50.0
-WORLD = SandboxSettings(
-    seed=31,
-    latency=(0.01, 0.08),
-    svix=SvixSettings(time_scale=0.01, duplicate=0.2, reorder=0.2, reorder_by=(0.0, 2.0)),
-    faults=Faults(error_before=0.02, error_after=0.02, cut_after=0.03, stored_500=0.01),
-)
+WORLD = stormy(31, 0.01)
 LATE = 5
 KEY = "clerkUserId"
 

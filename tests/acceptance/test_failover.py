@@ -12,13 +12,11 @@ import psycopg
 import pytest
 
 from counterfoil.sandbox.courier import Courier
-from counterfoil.sandbox.faults import Faults
 from counterfoil.sandbox.http import serve as serve_sandbox
-from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
+from counterfoil.sandbox.sandbox import Sandbox
 from counterfoil.sandbox.storm import Storm
-from counterfoil.sandbox.svix import SvixSettings
 from tests.acceptance.node import Serve, serving
-from tests.acceptance.storms import RATES, play, settled
+from tests.acceptance.storms import RATES, play, settled, stormy
 from tests.databases import looking
 from tests.patroni import Cluster, cluster
 
@@ -27,12 +25,7 @@ pytestmark = pytest.mark.slow
 PEOPLE = int(os.environ.get("PEOPLE", "800"))
 SECONDS = 500.0
 """How long the storm would last; it is over when the last failover is, after a third of that."""
-WORLD = SandboxSettings(
-    seed=29,
-    latency=(0.01, 0.08),
-    svix=SvixSettings(time_scale=0.01, duplicate=0.2, reorder=0.2, reorder_by=(0.0, 2.0)),
-    faults=Faults(error_before=0.02, error_after=0.02, cut_after=0.03, stored_500=0.01),
-)
+WORLD = stormy(29, 0.01)
 WHOLE = (False, True, False, True, False)
 """For each kill whether the machine dies, Patroni and all, or PostgreSQL alone."""
 BETWEEN = 8.0

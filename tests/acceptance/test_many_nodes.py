@@ -14,14 +14,12 @@ import pytest
 
 from counterfoil.sandbox.calls import Call
 from counterfoil.sandbox.courier import Courier
-from counterfoil.sandbox.faults import Faults
 from counterfoil.sandbox.http import serve as serve_sandbox
-from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
+from counterfoil.sandbox.sandbox import Sandbox
 from counterfoil.sandbox.storm import Storm
-from counterfoil.sandbox.svix import SvixSettings
 from tests import pgbouncer
 from tests.acceptance.node import Serve
-from tests.acceptance.storms import RATES, play, settled
+from tests.acceptance.storms import RATES, play, settled, stormy
 from tests.databases import PostgresqlHome, looking
 from tests.postgresql import server
 
@@ -30,12 +28,7 @@ pytestmark = pytest.mark.slow
 PEOPLE = int(os.environ.get("PEOPLE", "3000"))
 SECONDS = 150.0
 KILL_EVERY = 5.0
-WORLD = SandboxSettings(
-    seed=23,
-    latency=(0.01, 0.08),
-    svix=SvixSettings(time_scale=0.05, duplicate=0.2, reorder=0.2, reorder_by=(0.0, 2.0)),
-    faults=Faults(error_before=0.02, error_after=0.02, cut_after=0.03, stored_500=0.01),
-)
+WORLD = stormy(23, 0.05)
 NO_KEYS = {"CLERK_SECRET_KEY": "", "STRIPE_SECRET_KEY": ""}
 
 

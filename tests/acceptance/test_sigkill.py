@@ -10,25 +10,18 @@ from pathlib import Path
 import pytest
 
 from counterfoil.sandbox.courier import Courier
-from counterfoil.sandbox.faults import Faults
 from counterfoil.sandbox.http import serve as serve_sandbox
-from counterfoil.sandbox.sandbox import Sandbox, SandboxSettings
+from counterfoil.sandbox.sandbox import Sandbox
 from counterfoil.sandbox.storm import Storm
-from counterfoil.sandbox.svix import SvixSettings
 from tests.acceptance.node import Serve
-from tests.acceptance.storms import play, settled
+from tests.acceptance.storms import play, settled, stormy
 from tests.databases import Home, PostgresqlHome, SqliteHome, looking
 from tests.postgresql import server
 
 KILLS = 30
 PEOPLE = 240
 SECONDS = 60.0
-WORLD = SandboxSettings(
-    seed=11,
-    latency=(0.01, 0.08),
-    svix=SvixSettings(time_scale=0.05, duplicate=0.2, reorder=0.2, reorder_by=(0.0, 2.0)),
-    faults=Faults(error_before=0.02, error_after=0.02, cut_after=0.03, stored_500=0.01),
-)
+WORLD = stormy(11, 0.05)
 
 
 async def _kill_and_restart(serve: Serve) -> None:

@@ -2,13 +2,12 @@
 
 import pytest
 
-from counterfoil.audit import plan_file
 from counterfoil.core.link import Deletion
 from counterfoil.errors import UpstreamError
 from counterfoil.sandbox.faults import Fault
 from counterfoil.sandbox.messages import Upstream
 from tests.asking import TOKEN, ensure
-from tests.audit.support import SWIFT, apply, audit
+from tests.audit.support import SWIFT, apply, audit, planned
 from tests.harness import DAY, HOUR, MINUTE, World, scenario
 
 
@@ -139,10 +138,8 @@ async def test_a_plan_gives_a_customer_back_to_the_user_whose_link_holds_it(worl
     customer = world.customer_of(user)
     world.sandbox.stripe.edit_customer(world.time(), customer.id, metadata={"clerkUserId": ""})
     await world.run(HOUR)
-    about, found = await audit(world, SWIFT)
+    found, plan = await planned(world, SWIFT)
     assert [(each.kind, each.repair) for each in found] == [("unclaimed", "adopt")]
-    plan = world.folder / "plan.jsonl"
-    plan_file.write(plan, about, found)
     await world.crash(world.nodes[-1])
     report = await apply(world, plan, SWIFT)
     assert (report.done, report.refused) == (1, [])
@@ -158,10 +155,8 @@ async def test_a_plan_makes_a_customer_anew_where_the_link_holds_one_that_people
     await world.settle()
     world.sandbox.stripe.delete_customer(world.time(), world.customer_of(user).id)
     await world.run(HOUR)
-    about, found = await audit(world, SWIFT)
+    found, plan = await planned(world, SWIFT)
     assert [(each.kind, each.repair) for each in found] == [("foreign", "create")]
-    plan = world.folder / "plan.jsonl"
-    plan_file.write(plan, about, found)
     await world.crash(world.nodes[-1])
     report = await apply(world, plan, SWIFT)
     assert (report.done, report.refused) == (1, [])
@@ -180,10 +175,8 @@ async def test_an_outage_that_outlasts_an_audit_or_an_apply_is_told_as_what_it_i
         with pytest.raises(UpstreamError):
             await audit(world, SWIFT)
         lasts.cancel()
-    about, found = await audit(world, SWIFT)
+    found, plan = await planned(world, SWIFT)
     assert [each.kind for each in found] == ["duplicate"]
-    plan = world.folder / "plan.jsonl"
-    plan_file.write(plan, about, found)
     lasts = world.sandbox.plan_fault(
         "stripe", "customers.retrieve", Fault(kind="error_before", status=503), times=500
     )
@@ -202,10 +195,8 @@ async def test_an_archiving_by_a_plan_whose_answer_was_lost_parks_nobody(world: 
     customer = world.customer_of(user).id
     world.sandbox.clerk.delete_user(world.time(), user, silent=True)
     await world.run(HOUR)
-    about, found = await audit(world, SWIFT)
+    found, plan = await planned(world, SWIFT)
     assert [(each.kind, each.repair) for each in found] == [("orphan", "retire")]
-    plan = world.folder / "plan.jsonl"
-    plan_file.write(plan, about, found)
     await world.crash(world.nodes[-1])
     world.sandbox.plan_fault("stripe", "customers.update", Fault(kind="error_after", status=502))
     report = await apply(world, plan, SWIFT)
