@@ -28,7 +28,8 @@ def archivings(world: World) -> int:
 
 
 async def absent(world: World, user: str) -> None:
-    """Clerk says that a user is not there, who is: until all doubt is gone."""
+    """Clerk says that a user is not there, who is: until all doubt is gone, of one who is no newcomer."""
+    await world.run(HOUR)
     world.sandbox.plan_fault("clerk", "users.get", Fault(kind="error_before", status=404), times=2)
     body = b'{"type":"user.deleted","object":"event","instance_id":"ins_other","data":{"object":"user","id":"%s"}}'
     world.sandbox.svix.publish(world.time(), "user.deleted", body % user.encode())

@@ -102,7 +102,7 @@ async def test_an_archived_customer_is_restored_by_a_person(world: World) -> Non
 async def test_an_absence_that_is_lifted_within_the_grace_leaves_everything_in_step(world: World) -> None:
     await world.start(**WAIT)
     user = world.sign_up()
-    await world.settle()
+    await world.run(HOUR)
     customer = world.customer_of(user).id
     world.sandbox.plan_fault("clerk", "users.get", Fault(kind="error_before", status=404), times=2)
     body = b'{"type":"user.deleted","object":"event","instance_id":"ins_other","data":{"object":"user","id":"%s"}}'

@@ -240,6 +240,8 @@ def _fold_absence(link: Link, news: UserAbsent, now: int) -> Link:
         return _erased(link, Deletion.ABSENT, link.deleted_at if link.deleted_at is not None else now)
     if link.absent_at is None:
         return _replace(_doubt(link, Doubt.READ, now), absent_at=now)
-    if now - link.absent_at < ABSENT_TWICE:
+    # Clerk's reads may lag: of a user who was there just now, a 404 may be an answer of before that.
+    there = min(link.source_version, link.absent_at)
+    if now < max(link.absent_at + ABSENT_TWICE, there + OLD_READ_WINS):
         return link
     return _erased(link, Deletion.ABSENT, now)

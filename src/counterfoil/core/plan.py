@@ -26,7 +26,7 @@ from counterfoil.core.step import (
     World,
     WriteLinkBack,
 )
-from counterfoil.core.surplus import others, plan_surplus
+from counterfoil.core.surplus import check_sighted, others, plan_surplus
 
 
 def plan(turn: Turn, policy: Policy, world: World, now: int) -> Step:
@@ -99,17 +99,27 @@ def _plan_sightings(turn: Turn, found: list[Sighting], policy: Policy) -> Step:
     if link.customer_id is None:
         keeper = _keeper(link, found)
         if keeper is not None:
-            return AdoptCustomer(keeper.customer_id, archived=keeper.archived)
+            adopt = AdoptCustomer(keeper.customer_id, archived=keeper.archived)
+            # Somebody waits for it, and a scan may have met it long ago.
+            return (check_sighted(turn, keeper) if link.asked else None) or adopt
     else:
         # Before anything is called surplus, the link's own customer must be alive.
-        own = turn.inspected.get(link.customer_id)
-        if own is None:
-            return InspectCustomer(link.customer_id)
-        if own.gone:
-            return DropCustomer(link.customer_id)
-        if own.owner != link.subject_id:
-            return Park(ParkReason.REASSIGNED, link.customer_id)
+        step = _check_own(turn)
+        if step is not None:
+            return step
     return plan_surplus(turn, found, policy)
+
+
+def _check_own(turn: Turn) -> Step | None:
+    """Whether the link's own customer is there, and still names the subject; ``None``: it does."""
+    link = turn.link
+    assert link.customer_id is not None
+    own = turn.inspected.get(link.customer_id)
+    if own is None:
+        return InspectCustomer(link.customer_id)
+    if own.gone:
+        return DropCustomer(link.customer_id)
+    return None if own.owner == link.subject_id else Park(ParkReason.REASSIGNED, link.customer_id)
 
 
 def _keeper(link: Link, found: list[Sighting]) -> Sighting | None:
@@ -128,23 +138,30 @@ def _plan_upkeep(turn: Turn, policy: Policy, now: int) -> Step | None:
     """The customer exists: its fields, then the link-back."""
     link = turn.link
     assert link.customer_id is not None
-    if link.fields is None or _untouched(link, policy):
+    old = _is_old_pair(link, policy)
+    if link.fields is None or (old and not link.wanted):
         return None
-    if link.mapping_error is not None:
+    if not old and link.mapping_error is not None:
         return park_unmapped(link.mapping_error)
     changes = difference(wanted_fields(link), link.applied)
-    if changes != Fields():
+    if not old and changes != Fields():
         return UpdateCustomer(link.customer_id, changes)
     named = own_name(link, policy)
     if policy.link_back is LinkBack.OFF or named == link.customer_id:
         return None
     if named is None or named == link.written_back:
-        return WaitUntil(now + DISAGREED) if turn.wrote_back else WriteLinkBack(link.customer_id)
-    return Park(ParkReason.MISNAMED, f"metadata {named[:64]}, link {link.customer_id}")
+        if turn.wrote_back:
+            return WaitUntil(now + DISAGREED)
+        # To an old pair's customer nothing was written, which would have shown that it is there.
+        return (_check_own(turn) if old else None) or WriteLinkBack(link.customer_id)
+    return None if old else Park(ParkReason.MISNAMED, f"metadata {named[:64]}, link {link.customer_id}")
 
 
-def _untouched(link: Link, policy: Policy) -> bool:
-    """An old pair at first contact: left as it is, edits made in Stripe included, until the user changes."""
+def _is_old_pair(link: Link, policy: Policy) -> bool:
+    """An old pair at first contact: its fields are left, edits made in Stripe included, until the user changes.
+
+    Nor is it named in Clerk, unless the link is ``wanted``: ours, and found again after a restore; or asked for.
+    """
     return link.source_version < policy.since and link.applied is None and (link.sighted or not link.wanted)
 
 

@@ -14,9 +14,9 @@ RETRY_AGE = 4 * MINUTE
 AHEAD = 5 * MINUTE
 """News dated further ahead than this is not believed: the tolerance of the signature itself."""
 OLD_READ_WINS = 10 * MINUTE
-"""After so long, a read from Clerk beats newer-looking news that it contradicts."""
+"""After so long, a read from Clerk beats newer-looking news that it contradicts; a 404 too."""
 ABSENT_TWICE = 60 * SECOND
-"""A user is gone when Clerk answers 404 twice, so far apart."""
+"""A user is gone when Clerk answers 404 twice, so far apart at least."""
 DISAGREED = 30 * SECOND
 """How long to wait where Clerk's answer contradicts what it told before; its replicas will agree by then."""
 LATER_LOOKS = (HOUR, 24 * HOUR + 30 * MINUTE)

@@ -14,7 +14,6 @@ from counterfoil.core.step import (
     ArchiveCustomer,
     CancelSubscription,
     DropCustomer,
-    DropSighting,
     HandOver,
     InspectCustomer,
     Park,
@@ -28,7 +27,7 @@ from counterfoil.core.step import (
     World,
 )
 from counterfoil.core.subject import is_user_id
-from counterfoil.core.surplus import made_here, others, plan_surplus
+from counterfoil.core.surplus import check_sighted, made_here, others, plan_surplus
 
 _DONE = frozenset({Ended.ARCHIVED, Ended.KEPT})
 _NOTES = {Ended.ARCHIVED: "the customer is archived", Ended.KEPT: "the customer is kept"}
@@ -179,11 +178,9 @@ def _plan_found(turn: Turn, found: Sequence[Sighting], policy: Policy) -> Step:
     ours = [each for each in found if made_here(turn, each, policy)]
     alone = found if len(found) == 1 and link.generation == 0 else []
     for sighting in (*ours, *alone) or found:
-        seen = turn.inspected.get(sighting.customer_id)
-        if seen is None:
-            return InspectCustomer(sighting.customer_id)
-        if seen.gone or seen.owner != link.subject_id:
-            return DropSighting(sighting.customer_id)
+        step = check_sighted(turn, sighting)
+        if step is not None:
+            return step
     if not ours and not alone:
         return Park(ParkReason.DUPLICATE, ", ".join(sorted(each.customer_id for each in found)))
     chosen = turn.inspected[(*ours, *alone)[0].customer_id]

@@ -17,6 +17,15 @@ def made_here(turn: Turn, sighting: Sighting, policy: Policy) -> bool:
     return policy.made(sighting.mark, turn.link.subject_id, turn.link.generation)
 
 
+def check_sighted(turn: Turn, sighting: Sighting) -> Step | None:
+    """Whether a sighted customer still names the subject; ``None``: it does."""
+    seen = turn.inspected.get(sighting.customer_id)
+    if seen is None:
+        return InspectCustomer(sighting.customer_id)
+    stays = not seen.gone and seen.owner == turn.link.subject_id
+    return None if stays else DropSighting(sighting.customer_id)
+
+
 def plan_surplus(turn: Turn, found: Sequence[Sighting], policy: Policy) -> Step:
     """What to do with customers besides the link's own, or where it is not clear which is its own."""
     link = turn.link
