@@ -150,6 +150,21 @@ def test_two_404s_a_minute_apart_are_a_deletion() -> None:
     assert twice.revision > once.revision
 
 
+@pytest.mark.parametrize("changed", [NOW, NOW - OLD_READ_WINS + 5 * MINUTE])
+def test_404s_about_a_user_who_was_there_just_now_are_not_a_deletion_yet(changed: int) -> None:
+    link = linked(source_version=changed)
+    once = kept(link, absent(link))
+    at = changed + OLD_READ_WINS
+    assert fold(once, absent(once), now=at - 1) is once
+    assert kept(once, absent(once), now=at).deletion is Deletion.ABSENT
+
+
+def test_a_change_that_is_dated_ahead_delays_a_deletion_no_longer_than_one_of_now() -> None:
+    link = linked(source_version=NOW + DAY)
+    once = kept(link, absent(link))
+    assert kept(once, absent(once), now=NOW + OLD_READ_WINS).deletion is Deletion.ABSENT
+
+
 def test_a_200_between_two_404s_starts_the_count_again() -> None:
     once = kept(linked(), absent(linked()))
     alive = kept(once, read(NOW, ADA, at=once.revision))

@@ -253,6 +253,51 @@ def test_a_deleted_user_is_still_looked_after_for_a_late_customer() -> None:
 # Customers that a scan met.
 
 
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (None, InspectCustomer("cus_9")),
+        ({"gone": True}, DropSighting("cus_9")),
+        ({"owner": "user_2"}, DropSighting("cus_9")),
+        ({}, AdoptCustomer("cus_9")),
+    ],
+)
+def test_for_a_user_who_was_asked_for_a_sighted_customer_is_looked_at_before_it_is_taken(
+    seen: dict[str, Any] | None, expected: Step
+) -> None:
+    inspected = None if seen is None else customer("cus_9", **seen)
+    assert step(known(asked=True), sighting(), inspected=inspected) == expected
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (None, InspectCustomer("cus_1")),
+        ({"gone": True}, DropCustomer("cus_1")),
+        ({"owner": "user_2"}, Park(ParkReason.REASSIGNED, "cus_1")),
+        ({}, WriteLinkBack("cus_1")),
+    ],
+)
+def test_an_old_pair_that_is_wanted_is_named_in_clerk_if_it_is_there_and_nothing_else_is_written(
+    seen: dict[str, Any] | None, expected: Step
+) -> None:
+    pair = linked(source_version=SINCE - 1, applied=None, sighted=True, wanted=True, link_back=None)
+    inspected = None if seen is None else customer("cus_1", **seen)
+    assert step(pair, inspected=inspected) == expected
+    assert step(replace(pair, mapping_error="ValueError: no"), inspected=inspected) == expected
+
+
+@pytest.mark.parametrize("more", [{"wanted": False}, {"link_back": "cus_1"}, {"link_back": "cus_2"}])
+def test_an_old_pair_that_nobody_asked_for_or_that_is_named_is_left_as_it_is(more: dict[str, Any]) -> None:
+    pair = linked(**{"source_version": SINCE - 1, "applied": None, "sighted": True, "link_back": None, **more})
+    assert step(pair) == Settled("in step")
+
+
+def test_a_name_that_was_written_to_an_old_pairs_user_is_waited_for() -> None:
+    pair = linked(source_version=SINCE - 1, applied=None, sighted=True, link_back=None, written_back="cus_1")
+    assert step(pair, inspected=customer(), wrote_back=True) == WaitUntil(NOW + DISAGREED)
+
+
 def test_the_one_customer_that_names_the_user_is_kept() -> None:
     assert step(known(), sighting()) == AdoptCustomer("cus_9")
     assert step(known(wanted=False, fields=None), sighting()) == AdoptCustomer("cus_9")

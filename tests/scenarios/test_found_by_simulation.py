@@ -205,3 +205,70 @@ async def test_an_archiving_by_a_plan_whose_answer_was_lost_parks_nobody(world: 
     link = await world.link(user)
     assert link is not None
     assert (link.parked, link.customer_id) == (None, None)
+
+
+@scenario
+async def test_an_old_users_customer_that_a_restored_database_finds_again_is_named_in_clerk(world: World) -> None:
+    """It was taken for a pair of before the first start, which is left as it is, and was never named."""
+    user = world.sandbox.clerk.create_user(world.time(), email="ada@example.com", first_name="Ada", silent=True)
+    await world.run(DAY)
+    node = await world.start(COUNTERFOIL_API_TOKEN=TOKEN)
+    await world.settle()
+    backup = await world.copy_database()
+    world.sandbox.plan_fault("clerk", "users.merge_metadata", Fault(kind="error_before", status=503), times=20)
+    await ensure(node.application, user, wait=0)
+    await world.run(1.0)
+    customer = world.customer_of(user)
+    assert world.sandbox.clerk.users[user].public_metadata == {}
+    await world.crash(node)
+    await world.put_back(backup)
+    await world.start()
+    await world.run(2 * DAY)
+    assert world.sandbox.clerk.users[user].public_metadata == {"stripeCustomerId": customer.id}
+
+
+@pytest.mark.parametrize("people", ["delete", "move"])
+@scenario
+async def test_a_plan_makes_a_customer_where_the_one_that_a_scan_met_is_gone_since(
+    world: World, people: str
+) -> None:
+    """Of two that were met the second was taken unseen: what a person had approved was refused."""
+    world.sandbox.lift_limits()
+    stripe = world.sandbox.stripe
+    user, first = world.sandbox.add_pair(world.time(), email="ada@example.com", first_name="Ada")
+    second = stripe.create_customer(world.time(), email="ada@example.com", metadata={"clerkUserId": user})
+    world.sandbox.clerk.set_public_metadata(world.time(), user, {"stripeCustomerId": None}, silent=True)
+    other = world.sandbox.clerk.create_user(world.time(), email="bob@example.com", first_name="Bob", silent=True)
+    await world.run(DAY)
+    node = await world.start()
+    await world.run(HOUR)
+    await world.crash(node)
+    for customer in (first, second):
+        if people == "delete":
+            stripe.delete_customer(world.time(), customer)
+        else:
+            stripe.edit_customer(world.time(), customer, metadata={"clerkUserId": other})
+    await world.run(HOUR)
+    found, plan = await planned(world, SWIFT)
+    assert (user, "missing", "create") in [(each.subject_id, each.kind, each.repair) for each in found]
+    report = await apply(world, plan, SWIFT)
+    assert report.refused == []
+    made = world.customer_of(user)
+    assert made.id not in {first, second}
+    assert world.sandbox.clerk.users[user].public_metadata == {"stripeCustomerId": made.id}
+
+
+@scenario
+async def test_reads_that_lag_behind_a_sign_up_do_not_make_a_deletion_of_it(world: World) -> None:
+    """Two answers of 404, a minute apart, and the customer of somebody who had just come was removed."""
+    await world.start()
+    user = world.sign_up()
+    await world.run(5.0)
+    customer = world.customer_of(user).id
+    world.sandbox.plan_fault("clerk", "users.get", Fault(kind="error_before", status=404), times=4)
+    body = b'{"type":"user.deleted","object":"event","instance_id":"ins_other","data":{"object":"user","id":"%s"}}'
+    world.sandbox.svix.publish(world.time(), "user.deleted", body % user.encode())
+    await world.run(HOUR)
+    assert len(world.sandbox.calls("clerk", "users.get")) > 4
+    assert world.customer_of(user).id == customer
+    world.assert_in_step()

@@ -161,6 +161,7 @@ def _is_old_pair(link: Link, policy: Policy) -> bool:
     """An old pair at first contact: its fields are left, edits made in Stripe included, until the user changes.
 
     Nor is it named in Clerk, unless the link is ``wanted``: ours, and found again after a restore; or asked for.
+    (Clerk counts the name as a change of the user, so that the fields follow.)
     """
     return link.source_version < policy.since and link.applied is None and (link.sighted or not link.wanted)
 
