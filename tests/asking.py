@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,64 @@ class Answered:
         return json.loads(self.text)
 
 
+@dataclass(slots=True)
+class Raw:
+    """What an application sent."""
+
+    status: int = 0
+    headers: Headers = ()
+    body: bytes = b""
+
+
+async def request(
+    application: ASGIApp,
+    method: str,
+    path: str,
+    headers: Headers = (),
+    body: Sequence[bytes] = (b"",),
+    query: bytes = b"",
+    gone: asyncio.Event | None = None,
+) -> Raw:
+    """Send one request, the body in these parts; what the application raises is raised.
+
+    ``gone``: set when the client hangs up.
+    """
+    leaves = gone or asyncio.Event()
+    parts = [
+        {"type": "http.request", "body": part, "more_body": place < len(body)}
+        for place, part in enumerate(body, 1)
+    ]
+    answer = Raw()
+
+    async def receive() -> dict[str, Any]:
+        if parts:
+            return parts.pop(0)
+        await leaves.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            assert not answer.status, "answered twice"
+            answer.status, answer.headers = message["status"], message["headers"]
+        answer.body += message.get("body", b"")
+
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(errors="surrogatepass"),
+        "query_string": query,
+        "root_path": "",
+        "headers": list(headers),
+        "server": ("127.0.0.1", 8787),
+        "client": ("127.0.0.1", 50_000),
+    }
+    await application(scope, receive, send)
+    return answer
+
+
 async def ask(
     application: ASGIApp,
     method: str,
@@ -39,38 +97,13 @@ async def ask(
     gone: asyncio.Event | None = None,
 ) -> Answered:
     """Send a request to an application; ``gone``: set when the client hangs up."""
-    status, told, text = 0, {}, b""
-    leaves = gone or asyncio.Event()
-    parts = [body]
+    raw = await request(application, method, path, _raw(headers or {}), (body,), gone=gone)
+    told = {name.decode(): value.decode() for name, value in raw.headers}
+    return Answered(raw.status, told, raw.body)
 
-    async def receive() -> dict[str, Any]:
-        if parts:
-            return {"type": "http.request", "body": parts.pop(), "more_body": False}
-        await leaves.wait()
-        return {"type": "http.disconnect"}
 
-    async def send(message: Any) -> None:
-        nonlocal status, text
-        if message["type"] == "http.response.start":
-            status = message["status"]
-            told.update({name.decode(): value.decode() for name, value in message["headers"]})
-        text += message.get("body", b"")
-
-    scope = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()],
-        "server": ("127.0.0.1", 8787),
-        "client": ("127.0.0.1", 50_000),
-    }
-    await application(scope, receive, send)
-    return Answered(status, told, text)
+def _raw(headers: Mapping[str, str]) -> Headers:
+    return [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
 
 
 async def hand_in(receiver: Receiver | None, method: bytes, headers: Headers, body: bytes) -> Reply:
@@ -83,8 +116,7 @@ async def hand_in(receiver: Receiver | None, method: bytes, headers: Headers, bo
 
 async def deliver(receiver: Receiver | None, headers: Mapping[str, str], body: bytes) -> Reply:
     """Hand it a delivery."""
-    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
-    return await hand_in(receiver, b"POST", raw, body)
+    return await hand_in(receiver, b"POST", _raw(headers), body)
 
 
 async def ensure(

@@ -1,18 +1,12 @@
 """What hostile input is made of, and how it is handed to the node."""
 
-import asyncio
 import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import strategies as st
-from starlette.types import ASGIApp
-
-Headers = Sequence[tuple[bytes, bytes]]
 
 LONE = ["\ud800", "a\udc00b", "\x00", "\u202e", "\ufeff", "𝕏" * 70, "'; DROP TABLE link_rows; --", "<script>"]
 HUGE = [2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64, -1, -(2**63) - 1, 10**40, 1e308, 0.1, -0.0]
@@ -86,56 +80,3 @@ def signed(secret: str, body: bytes, sent: int, message_id: str = "msg_1") -> li
         "svix-signature": signature(secret, message_id, str(sent), body),
     }
     return [(name.encode(), value.encode()) for name, value in given.items()]
-
-
-@dataclass(slots=True)
-class Answered:
-    """What an application sent."""
-
-    status: int = 0
-    headers: Headers = ()
-    body: bytes = b""
-
-
-async def request(
-    application: ASGIApp,
-    method: str,
-    path: str,
-    headers: Headers = (),
-    body: Sequence[bytes] = (b"",),
-    query: bytes = b"",
-) -> Answered:
-    """Send one request, the body in these parts; what the application raises is raised."""
-    parts = [
-        {"type": "http.request", "body": part, "more_body": place < len(body)}
-        for place, part in enumerate(body, 1)
-    ]
-    answer = Answered()
-
-    async def receive() -> dict[str, Any]:
-        if parts:
-            return parts.pop(0)
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError
-
-    async def send(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            assert not answer.status, "answered twice"
-            answer.status, answer.headers = message["status"], message["headers"]
-        answer.body += message.get("body", b"")
-
-    scope = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(errors="surrogatepass"),
-        "query_string": query,
-        "root_path": "",
-        "headers": list(headers),
-        "server": ("127.0.0.1", 8787),
-        "client": ("127.0.0.1", 50_000),
-    }
-    await application(scope, receive, send)
-    return answer

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from counterfoil.errors import DatabaseUnavailable
 from counterfoil.store.database import InlineDatabase
 from counterfoil.store.engine import Job
+from counterfoil.web.receiver import Headers
 from counterfoil.wiring import Node
-from tests.asking import TOKEN, hand_in
+from tests.asking import TOKEN, Raw, hand_in, request
 from tests.databases import Home
 from tests.harness import World, new_loop, world
-from tests.hostile.support import DEEP, Answered, Headers, encode, request, shaped, signed, text, values
+from tests.hostile.support import DEEP, encode, shaped, signed, text, values
 
 T = TypeVar("T")
 ERRANDS = [
@@ -102,17 +103,17 @@ class Play:
 
         return self._runner.run(wrapped())
 
-    def ask(self, method: str, path: str, headers: Headers = (), *body: bytes, query: bytes = b"") -> Answered:
-        async def asked() -> Answered:
+    def ask(self, method: str, path: str, headers: Headers = (), *body: bytes, query: bytes = b"") -> Raw:
+        async def asked() -> Raw:
             async with asyncio.timeout(60):  # of virtual time: nothing hangs
                 if path == "/webhooks/clerk":
                     reply = await hand_in(self.node.receiver, method.encode(), headers, b"".join(body))
-                    return Answered(reply.status, reply.headers, reply.text.encode())
+                    return Raw(reply.status, reply.headers, reply.text.encode())
                 return await request(self.node.application, method, path, headers, body or (b"",), query)
 
         return self.run(asked)
 
-    def deliver(self, body: bytes) -> Answered:
+    def deliver(self, body: bytes) -> Raw:
         secret, sent = self.world.sandbox.settings.svix.secret, int(self.world.time())
         return self.ask("POST", "/webhooks/clerk", signed(secret, body, sent), body)
 

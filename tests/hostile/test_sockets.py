@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.acceptance.standing import Standing, standing_in
-from tests.hostile.support import Headers, signed
+from tests.hostile.support import signed
 from tests.hostile.test_ground import body_of, deliver, status_of
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ def head(*lines: bytes, path: bytes = b"/webhooks/clerk", method: bytes = b"POST
 def genuine(standing: Standing, user: str, *, more: tuple[bytes, ...] = ()) -> bytes:
     """A whole good request."""
     body = body_of(user)
-    headers: Headers = signed(standing.sandbox.settings.svix.secret, body, int(time.time()))
+    headers = signed(standing.sandbox.settings.svix.secret, body, int(time.time()))
     lines = [name + b": " + value for name, value in headers]
     return head(*lines, b"content-length: %d" % len(body), *more) + body
 
