@@ -17,6 +17,7 @@ _CORE = ("tests/core",)
 _LEASES = (
     "tests/store/test_links.py",
     "tests/store/test_postgresql.py",
+    "tests/store/test_peers.py",
     "tests/engine",
     "tests/scenarios/test_leases.py",
 )

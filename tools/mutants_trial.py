@@ -27,7 +27,7 @@ SEEN = ROOT / ".mutants-seen.json"
 """By file of tests, what each test costs and which lines it runs."""
 _EXAMPLES = 50
 """Examples of one property."""
-_BUDGET = 4.0
+_BUDGET = 20.0
 """Seconds that the tests of one mutant may take: whoever would be noticed later counts as a survivor."""
 _BATCH = 50
 _MEMORY = 4 << 30

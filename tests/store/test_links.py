@@ -75,6 +75,19 @@ def test_live_links_are_claimed_first_then_those_due_longest(connection: Connect
     assert links.claim(connection, NOW, LEASE_END, 9) == []
 
 
+def test_a_claim_takes_no_more_than_asked_for_of_both_lanes_and_gives_the_longest_due_first(
+    connection: Connection,
+) -> None:
+    shuffled = [number * 37 % 101 for number in range(1, 101)]
+    put(connection, *[due(f"user_{late:03}", due_at=NOW - late, lease=late % 7) for late in shuffled])
+    put(connection, *[due(f"user_bulk_{late}", lane=Lane.BULK, due_at=NOW - 1_000) for late in range(5)])
+    first = links.claim(connection, NOW, LEASE_END, 40)
+    assert [each.subject_id for each in first] == [f"user_{late:03}" for late in range(100, 60, -1)]
+    rest = links.claim(connection, NOW, LEASE_END, 62)
+    assert [each.subject_id for each in rest[:60]] == [f"user_{late:03}" for late in range(60, 0, -1)]
+    assert [each.lane for each in rest[60:]] == [Lane.BULK] * 2
+
+
 def test_a_claim_takes_a_lease(connection: Connection) -> None:
     mine = claimed(connection, due("user_a", applied=Fields(name="Ada"), lease=4))
     assert (mine.lease, mine.held, mine.due_at) == (5, 1, LEASE_END)
@@ -145,6 +158,15 @@ def test_news_during_a_turn_makes_the_link_due_at_once_and_keeps_it_unsettled(co
     assert released is not None
     assert (released.due_at, released.dirty_at, released.held) == (NOW + 9, NOW, 0)
     assert released.fields == Fields(email="ada@example.com")
+
+
+def test_news_during_a_turn_of_the_bulk_lane_keeps_the_link_there(connection: Connection) -> None:
+    mine = claimed(connection, due("user_a", lane=Lane.BULK))
+    ask = Asked(subject_id="user_a", want=True, bulk=True)
+    links.fold_batch(connection, [ask], SINCE, NOW + 2)
+    released = links.release(connection, mine, NOW + 9, None, clean=True)
+    assert released is not None
+    assert (released.lane, released.dirty_at) == (Lane.BULK, NOW)
 
 
 def test_no_intent_is_opened_after_a_tombstone(connection: Connection) -> None:
@@ -293,6 +315,13 @@ def test_news_that_says_nothing_new_moves_nothing(connection: Connection) -> Non
     before = got(connection, "user_a")
     assert links.fold_batch(connection, [event("user_a")], SINCE, NOW + 7) == []
     assert got(connection, "user_a") == before
+
+
+def test_a_later_version_of_what_is_known_is_kept_and_moves_nothing(connection: Connection) -> None:
+    links.fold_batch(connection, [event("user_a")], SINCE, NOW)
+    before = got(connection, "user_a")
+    assert links.fold_batch(connection, [event("user_a", NOW + 5)], SINCE, NOW + 7) == []
+    assert got(connection, "user_a") == changed(before, source_version=NOW + 5)
 
 
 def test_news_writes_none_of_the_workers_columns(connection: Connection) -> None:
