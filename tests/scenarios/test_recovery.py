@@ -139,3 +139,48 @@ async def test_a_database_restored_a_week_later_does_not_bring_back_who_left(wor
     assert link is not None
     assert link.customer_id is None
     world.assert_in_step()
+
+
+@scenario
+async def test_a_backup_from_the_midst_of_a_scan_makes_no_second_customer(world: World) -> None:
+    """The scan that goes on lists only what is older than its place, and not what was made since the backup."""
+    world.environ["COUNTERFOIL_LINK_BACK"] = "off"
+    world.sandbox.lift_limits()
+    await world.start()
+    await world.run(MINUTE)
+    await world.crash(world.nodes[0])
+    for _ in range(250):
+        world.sandbox.stripe.create_customer(world.time(), metadata={})
+    await world.run(MINUTE)
+    first = world.freeze("GET", "/v1/customers")
+    node = await world.start(ready=False)
+    await first.reached.wait()
+    second = world.freeze("GET", "/v1/customers", before=True)
+    first.thaw.set()
+    await second.reached.wait()
+    backup = await world.copy_database()
+    second.thaw.set()
+    user = world.sign_up()
+    await world.settle()
+    customer = world.customer_of(user).id
+    await world.crash(node)
+    await world.run(26 * HOUR)
+    await world.put_back(backup)
+    await world.start()
+    await world.run(10 * MINUTE)
+    assert world.customer_of(user).id == customer
+
+
+@scenario
+async def test_sweep_and_walk_go_on_after_a_clock_that_was_ahead_has_been_put_back(world: World) -> None:
+    await world.start()
+    await world.run(MINUTE)
+    world.clock.skew = 400 * 24 * 3_600_000
+    await world.run(15 * MINUTE)
+    world.clock.skew = 0
+    await world.run(MINUTE)
+    user = world.sign_up()
+    for attempt in world.sandbox.svix.due(world.time(), 10):  # the news is lost
+        world.sandbox.svix.settle(attempt, 204, world.time())
+    await world.run(25 * HOUR)
+    assert len(world.customers_of(user)) == 1

@@ -92,6 +92,10 @@ class StripeApi:
         self.offset = 0
         """Stripe's time less ours at the most, in milliseconds, as of the last answer."""
 
+    def time(self) -> int:
+        """Stripe's time, now, at the latest (ms): by the very clock that it was compared with."""
+        return self._now() + self.offset
+
     async def account(self, ticket: Ticket) -> str | None:
         """The account's id; ``None`` where a restricted key may not ask."""
         try:

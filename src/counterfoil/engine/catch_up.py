@@ -72,7 +72,7 @@ class CatchUp:
 
     def world(self) -> World:
         """What is known of Stripe now."""
-        return World(seen_to=self._seen_to, stripe_now=self._clock.now() + self._stripe.offset)
+        return World(seen_to=self._seen_to, stripe_now=self._stripe.time())
 
     async def first(self) -> None:
         """The scan at the start, tried until it ends: nothing is created before."""
@@ -156,12 +156,13 @@ class CatchUp:
             began = await self._list(scan, seen_to, ticket)
         except NotFound:
             # The customer to go on after was deleted meanwhile: from the top again.
+            scan = None
             began = await self._list(None, seen_to, ticket)
         values = {_SEEN_TO: str(began), _SCAN: None}
         await self._database.write(lambda connection: environment.put(connection, values))
         self._seen_to = began
         # What another node began before our start may lack what a restored database has forgotten since.
-        self.complete = self.complete or self._peers.alone or began > until
+        self.complete = self.complete or (self._peers.alone and scan is None) or began > until
         _log.info("catch_up.done", customers=self.scanned)
 
     async def _list(self, scan: Scan | None, seen_to: int, ticket: Ticket) -> int:

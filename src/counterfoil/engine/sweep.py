@@ -58,12 +58,12 @@ class Sweeper:
 
     async def _sweep_due(self) -> bool:
         swept_to = int((await self._load()).get(_SWEPT_TO, "0"))
-        return self._context.clock.now() - swept_to >= SWEEP_EVERY
+        return _is_over(swept_to, SWEEP_EVERY, self._context.clock.now())
 
     async def _walk_due(self) -> bool:
         known = await self._load()
         ended = int(known.get(WALK_ENDED, "0"))
-        return WALK_AFTER in known or self._context.clock.now() - ended >= WALK_EVERY
+        return WALK_AFTER in known or _is_over(ended, WALK_EVERY, self._context.clock.now())
 
     async def sweep(self) -> None:
         """Read all users that changed since the last sweep began, newest change first."""
@@ -156,3 +156,8 @@ class Sweeper:
 
     async def _remember(self, values: dict[str, str | None]) -> None:
         await self._context.database.write(lambda connection: environment.put(connection, values))
+
+
+def _is_over(then: int, every: int, now: int) -> bool:
+    """Whether so long has passed. What lies well ahead was written by a clock that has been put back since."""
+    return now - then >= every or then - now > MINUTE
