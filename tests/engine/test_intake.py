@@ -9,7 +9,7 @@ import pytest
 from counterfoil.clerk.webhook import Unreadable
 from counterfoil.core.news import UserDeleted
 from counterfoil.engine import intake as module
-from counterfoil.engine.intake import Intake, Taken
+from counterfoil.engine.intake import PROBE, Intake, Taken
 from counterfoil.errors import IntakeFull
 
 
@@ -294,5 +294,27 @@ async def test_a_pump_that_is_started_again_takes_again() -> None:
     store.allow()
     async with running(intake):
         await asyncio.sleep(0)
+        await taken(intake, news(2))
+    assert store.written == ["user_2"]
+
+
+@pytest.mark.looptime
+async def test_where_no_delivery_comes_an_empty_batch_tells_that_the_database_is_back() -> None:
+    """A node that says that it is not ready is sent nothing."""
+    store = Store()
+    intake = Intake(store.commit, wake=store.wake)
+    async with running(intake):
+        store.failures = 3
+        store.allow(4)
+        assert await outcomes(await start(intake, 1)) == ["IntakeFull"]
+        for _ in range(2):
+            await asyncio.sleep(PROBE)
+            assert intake.failing
+        await asyncio.sleep(PROBE + 1.0)
+        assert not intake.failing
+        assert (store.batches, store.woken) == ([[]], 0)
+        await asyncio.sleep(60 * PROBE)
+        assert len(store.batches) == 1, "it is not asked again"
+        store.allow()
         await taken(intake, news(2))
     assert store.written == ["user_2"]

@@ -23,6 +23,8 @@ Commit = Callable[[Sequence[Taken]], Awaitable[None]]
 
 BYTES_LIMIT = 64 * 1024 * 1024
 """Bodies that could not be read are kept whole: so many bytes of them may wait."""
+PROBE = 5.0
+"""Seconds, after a commit that failed, until an empty batch is tried where no delivery comes."""
 
 _log = structlog.get_logger(__name__)
 
@@ -115,7 +117,7 @@ class Intake:
                     if self._draining:
                         return
                     self._arrived.clear()
-                    await self._arrived.wait()
+                    await self._arrive()
                     continue
                 await self._commit_batch()
         finally:
@@ -126,6 +128,17 @@ class Intake:
             for tell in waiters:
                 tell(False)
             self._ended.set()
+
+    async def _arrive(self) -> None:
+        """Wait for items; after a commit that failed not for long: an empty batch shows whether others would fail.
+
+        A node that says that it is not ready is sent nothing, and would not find out otherwise.
+        """
+        try:
+            async with asyncio.timeout(PROBE if self.failing else None):
+                await self._arrived.wait()
+        except TimeoutError:
+            await self._commit_batch()
 
     async def _commit_batch(self) -> None:
         items, self._items = self._items[: self._batch], self._items[self._batch :]

@@ -22,7 +22,7 @@ from counterfoil.engine.peers import Work
 from counterfoil.engine.sweep import Sweeper
 from counterfoil.engine.worker import Worker
 from counterfoil.errors import DatabaseUnavailable
-from counterfoil.store import figures, journal, links
+from counterfoil.store import environment, figures, journal, links
 from counterfoil.store.database import Database
 from counterfoil.store.journal import Entry
 from counterfoil.store.orders import Errand, place
@@ -220,6 +220,8 @@ class Supervisor:
 
         def job(connection: Connection) -> None:
             news = [item for item in batch if not isinstance(item, Unreadable)]
+            if not batch:  # it is asked whether the database can be written again
+                environment.put(connection, {"written_at": str(now)})
             links.fold_batch(connection, news, since, now)
             journal.append(connection, [_entry(item, now) for item in batch])
             if any(isinstance(item, UserDeleted) for item in news):
