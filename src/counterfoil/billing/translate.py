@@ -47,6 +47,7 @@ def _kind(error: stripe.StripeError, status: int, code: str, headers: Mapping[st
         return NotFound
     kinds: dict[int, type[UpstreamError]] = {
         401: KeyRefused,
+        408: Unreachable,
         403: KeyRefused,
         404: NotFound,
         409: ObjectLocked,

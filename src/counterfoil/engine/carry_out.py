@@ -30,7 +30,15 @@ from counterfoil.core.step import (
     WriteLinkBack,
 )
 from counterfoil.engine.context import CALL_TIME, Context, Task
-from counterfoil.errors import DatabaseUnavailable, KeyRefused, NotFound, Paused, UpstreamError
+from counterfoil.errors import (
+    DatabaseUnavailable,
+    KeyRefused,
+    NotFound,
+    Paused,
+    Rejected,
+    ServerFailed,
+    UpstreamError,
+)
 from counterfoil.upstream.gate import Ticket
 
 _PATIENCE = 30.0
@@ -175,7 +183,11 @@ async def _create(context: Context, turn: Turn, step: CreateCustomer, ticket: Ti
     made = await context.stripe.create(link.subject_id, step.fields, step.key, ticket)
     if made.replayed:
         # The stored answer of an earlier request: its customer may have been deleted since.
-        seen = await context.stripe.inspect(made.customer_id, ticket)
+        try:
+            seen = await context.stripe.inspect(made.customer_id, ticket)
+        except Rejected as error:
+            # It was the look that was refused, not the create: nothing is known of that, and the intent stays.
+            raise ServerFailed(str(error), upstream="stripe", status=error.status, code=error.code) from None
         if seen.gone:
             return Effect(
                 step, fold_dead_replay(link), outcome="replayed, deleted since", request_id=made.request_id
