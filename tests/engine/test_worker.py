@@ -14,6 +14,7 @@ from counterfoil.engine.worker import Worker
 from counterfoil.errors import DatabaseUnavailable
 from counterfoil.sandbox.faults import Fault
 from counterfoil.store import journal, links
+from counterfoil.store.database import InlineDatabase
 from counterfoil.wiring import Node
 from tests.harness import World, scenario
 
@@ -26,16 +27,20 @@ class Hands:
         self.worker = Worker(dataclasses.replace(node.context, **parts), concurrency)
         self.worker.moved = self.moved.append
         self.running = asyncio.create_task(self.worker.run())
-        self._database = world.database
-        self._context = node.context
+        self._world = world
+        self._node = node
 
     async def ask(self, *users: str, wake: bool = True) -> None:
-        """Make these users' links due, as somebody who asks for them does."""
-        now, since = self._context.clock.now(), self._context.rules.policy.since
-        for user in users:
-            await self._database.write(lambda connection, user=user: ask_for(connection, user, since, now))  # type: ignore[misc]
+        await ask(self._world, self._node, *users)
         if wake:
             self.worker.wake()
+
+
+async def ask(world: World, node: Node, *users: str) -> None:
+    """Make these users' links due, as somebody who asks for them does."""
+    now, since = node.context.clock.now(), node.context.rules.policy.since
+    for user in users:
+        await world.database.write(lambda connection, user=user: ask_for(connection, user, since, now))  # type: ignore[misc]
 
 
 def people(world: World, count: int) -> list[str]:
@@ -285,3 +290,29 @@ async def test_stopped_a_worker_leaves_what_lasts_longer_than_its_patience_to_th
     link = await world.link(user)
     assert link is not None
     assert link.held == 1, "its lease runs out, and it is claimed again"
+
+
+class Late(InlineDatabase):
+    """Its answers come a moment after what was written, as a server's do."""
+
+    async def write(self, job: Any, *, urgent: bool = False) -> Any:
+        result = await super().write(job, urgent=urgent)
+        await asyncio.sleep(0.05)
+        return result
+
+
+@scenario
+async def test_stopped_in_the_midst_of_a_claim_a_worker_does_what_it_has_claimed(world: World) -> None:
+    node = await world.assemble()
+    (user,) = people(world, 1)
+    await ask(world, node, user)
+    hands = Hands(world, node, database=Late(world.url))
+    await asyncio.sleep(0.01)
+    link = await world.link(user)
+    assert link is not None
+    assert link.held == 1
+    await hands.worker.stop(15.0)
+    link = await world.link(user)
+    assert link is not None
+    assert (link.held, link.dirty_at) == (0, None)
+    assert hands.running.done()

@@ -46,6 +46,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._stopping = False
+        self._running: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
         """There may be something due."""
@@ -53,6 +54,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop`."""
+        self._running = asyncio.current_task()
         while not self._stopping:
             free = self._concurrency - len(self._tasks)
             if free <= 0:
@@ -74,8 +76,13 @@ class Worker:
         self._stopping = True
         self._wake.set()
         self._room.set()
+        end = asyncio.get_running_loop().time() + patience
+        if self._running is not None:
+            # A claim that is on its way brings turns, which nobody would wait for otherwise.
+            await asyncio.wait({self._running}, timeout=patience)
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=patience)
+            left = max(0.0, end - asyncio.get_running_loop().time())
+            _, late = await asyncio.wait(self._tasks, timeout=left)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
