@@ -175,3 +175,20 @@ async def test_a_request_that_is_refused_is_told_of_and_opens_nothing() -> None:
         await gate.call("x", LIVE, upstream)
     assert seen == [("stripe", "x", "Rejected")]
     assert not gate.breaker.is_open
+
+
+@virtual
+async def test_a_probe_that_fails_in_a_way_that_nobody_thought_of_does_not_hold_the_breaker_open() -> None:
+    gate, upstream, _ = made()
+    upstream.error = failure(Unreachable)
+    for _ in range(5):
+        with pytest.raises(Unreachable):
+            await gate.call("customers.list", LIVE, upstream)
+    assert gate.breaker.is_open
+    await asyncio.sleep(1.5)
+    upstream.error = ValueError("an answer of its own kind")
+    with pytest.raises(ValueError, match="kind"):
+        await gate.call("customers.list", LIVE, upstream)
+    upstream.error = None
+    await asyncio.sleep(2.5)
+    assert await gate.call("customers.list", LIVE, upstream) == "answer"

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -187,3 +188,40 @@ async def test_asks_are_few(engine: Engine) -> None:
     nodes = [shared.node() for _ in range(4)]
     await asyncio.gather(*[task for node in nodes for task in crowd(node, taken, "", 200 + dice.randrange(5))])
     assert shared.asked <= 0.5 * len(taken)
+
+
+class Lone:
+    """A database of one node's that grants at once: each time a slot ``first`` seconds ahead."""
+
+    def __init__(self, first: float) -> None:
+        self._first = first
+        self.asked = 0
+
+    def bucket(self) -> SharedBucket:
+        return SharedBucket("stripe", 80.0, self._reserve, self._push)
+
+    async def _reserve(self, ask: Ask) -> Grant:
+        self.asked += 1
+        return Grant(ask.slots, max(self._first, -ask.slack), 0.0)
+
+    async def _push(self, name: str, seconds: float) -> None: ...
+
+
+@pytest.mark.parametrize("pushed", [False, True])
+async def test_a_slot_that_lapsed_or_was_taken_away_is_asked_for_anew(pushed: bool) -> None:
+    lone = Lone(0.06)
+    bucket = lone.bucket()
+    taking = asyncio.create_task(bucket.take(Lane.LIVE))
+    await asyncio.sleep(0.045)  # it has been granted, nobody asks any more, and its time has not come
+    if pushed:
+        bucket.push(0.2)
+    else:
+        time.sleep(0.4)  # the loop stands still until the slot has lapsed
+    await asyncio.wait_for(taking, 20)
+    assert lone.asked >= 2
+
+
+async def test_the_first_slot_after_a_pause_lies_back_as_far_as_it_may_and_is_used() -> None:
+    lone = Lone(-1.0)
+    await lone.bucket().take(Lane.LIVE)
+    assert lone.asked == 1

@@ -144,7 +144,7 @@ class Gate:
                     bucket.push(error.retry_after or _PUSH)
             self._observe(self._upstream, operation, type(error).__name__, time.perf_counter() - began)
             raise
-        except asyncio.CancelledError:
+        except BaseException:
             self.breaker.abandoned()
             raise
         way.answered(crossing, tells=True)

@@ -30,6 +30,8 @@ _BATCH = 0.1
 """Seconds of slots that a node reserves at once: small, so that all get their share."""
 _LEAD = 0.03
 """Seconds before the last slot that the next batch is asked for: a database's answer, and some."""
+_GRAIN = 0.005
+"""Seconds: the first slot after a pause lies back as far as it may, and is handed out a little later."""
 _AGAIN = 0.5
 """Seconds between asks of a database that does not answer: meanwhile no call is made, for none could be kept."""
 
@@ -100,8 +102,6 @@ class SharedBucket:
         if lane is Lane.LIVE:
             self._live_came.set()
         self._serve(loop)
-        if not waiter.done() and (self._asking is None or self._asking.done()):
-            self._asking = loop.create_task(self._ask())
         await waiter
 
     def push(self, seconds: float) -> None:
@@ -120,7 +120,7 @@ class SharedBucket:
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hand out the slots whose time has come; those that nobody took in time are lost."""
         now = loop.time()
-        lapsed = now - max(SLACK, 2 * self._interval)
+        lapsed = now - max(SLACK, 2 * self._interval) - _GRAIN
         while self._held and self._held[0] < lapsed:
             self._held.popleft()
         while self._waiting and self._waiting[0][2].done():  # it was cancelled
@@ -133,6 +133,8 @@ class SharedBucket:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = loop.call_at(self._held[0], self._serve, loop) if self._waiting and self._held else None
+        if (self._asking is None or self._asking.done()) and self._wanted() is not None:
+            self._asking = loop.create_task(self._ask())
 
     async def _ask(self) -> None:
         """Reserve slots for as long as somebody waits who has none."""
