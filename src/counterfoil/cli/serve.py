@@ -89,12 +89,29 @@ async def serving(settings: Settings, outside: Outside, *, observe: bool = False
         front = Front(node.receiver, settings.webhook_path, node.application, at)
         listening = asyncio.create_task(front.serve())
         try:
+            await _begun(front, listening, settings)
             yield node
         finally:
             # Nothing new is taken; what was taken is committed and answered; then the turns under way end.
             front.stop()
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(listening, _settle(node))
+                await asyncio.gather(asyncio.wait({listening}), _settle(node))
+
+
+async def _begun(front: Front, listening: "asyncio.Task[None]", settings: Settings) -> None:
+    """Return when connections are taken.
+
+    Raises:
+        ConfigurationError: another process has taken the port since it was bound.
+    """
+    takes = asyncio.create_task(front.listening())
+    await asyncio.wait({takes, listening}, return_when=asyncio.FIRST_COMPLETED)
+    takes.cancel()
+    if listening.done():
+        try:
+            listening.result()
+        except OSError as error:
+            raise _cannot_listen(settings.host, settings.port, error) from None
 
 
 async def _settle(node: Node) -> None:
@@ -123,10 +140,13 @@ def bound(host: str, port: int) -> socket.socket:
         at.bind((host, port))
     except OSError as error:
         at.close()
-        raise ConfigurationError(
-            f"cannot listen on {host}:{port} ({error.strerror}): set COUNTERFOIL_HOST and COUNTERFOIL_PORT"
-        ) from None
+        raise _cannot_listen(host, port, error) from None
     return at
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> ConfigurationError:
+    told = f"cannot listen on {host}:{port} ({error.strerror}): set COUNTERFOIL_HOST and COUNTERFOIL_PORT"
+    return ConfigurationError(told)
 
 
 def _reachable(host: str) -> str:

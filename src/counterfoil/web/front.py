@@ -29,9 +29,12 @@ HEAD_SECONDS = 10.0
 READ_SECONDS = 10.0
 """For the whole body of a delivery. Svix gives up after 15 s."""
 HEAD_LIMIT = 64 * 1024
-"""Bytes of a request's head."""
+"""Bytes of a request's head, and again of what comes behind it that is no body."""
+_CHUNK_LINES = 16
+"""Bytes of the lines about a chunk: its size, and the end of the line after it."""
 _SWEEP_TICKS = 10
 """uvicorn's ticks (0.1 s) between looks for connections that are too slow."""
+_GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
@@ -48,6 +51,7 @@ class Delivery:
         "response_complete",
         "size",
         "turn",
+        "waits_to_send",
     )
 
     def __init__(self, protocol: "DeliveryProtocol", *, keep_alive: bool, turn: bool) -> None:
@@ -55,6 +59,8 @@ class Delivery:
         self.keep_alive = keep_alive
         self.turn = turn
         """All requests before it on this connection are answered."""
+        self.waits_to_send = False
+        """It sends its body when it is told to, which it is when it is its turn."""
         self.parts: list[bytes] = []
         """Of the body."""
         self.size = 0
@@ -95,7 +101,9 @@ class DeliveryProtocol(HttpToolsProtocol):
         """The delivery that is being read."""
         self._requests = 0
         self._head = -1
-        """Bytes of the head that is being read; -1: none is."""
+        """Bytes of the request that is being read: of its head, later of its trailers; -1: none is."""
+        self._bodies = 0
+        """Bytes of bodies in the data that is being parsed: they have limits of their own."""
         self._deadline: float | None = None
         """When what is being read must have come; ``None``: nothing is."""
 
@@ -108,13 +116,20 @@ class DeliveryProtocol(HttpToolsProtocol):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        requests = self._requests
+        requests, self._bodies = self._requests, 0
         super().data_received(data)
         # What a head began in is not counted: whole requests may be before it.
         if self._head >= 0 and self._requests == requests:
-            self._head += len(data)
+            self._head += max(0, len(data) - self._bodies)
             if self._head > HEAD_LIMIT:
                 self._refuse(431)
+        if self._deadline is None and self.timeout_keep_alive_task is None and self._is_idle():
+            # Something came that begins no request: empty lines, or the rest of a body that nobody reads.
+            self._deadline = self.loop.time() + HEAD_SECONDS
+
+    def _is_idle(self) -> bool:
+        """Whether all that came has been answered."""
+        return not self.pipeline and (self.cycle is None or self.cycle.response_complete)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -122,8 +137,12 @@ class DeliveryProtocol(HttpToolsProtocol):
         self._head = 0
         self._deadline = self.loop.time() + HEAD_SECONDS
 
+    def on_chunk_header(self) -> None:
+        """A part of a body begins, or its trailers do."""
+        self._bodies += _CHUNK_LINES
+
     def on_headers_complete(self) -> None:
-        self._head = -1
+        self._head = 0
         if self._receiver is None or not self._is_delivery():
             self._deadline = None
             super().on_headers_complete()
@@ -142,10 +161,13 @@ class DeliveryProtocol(HttpToolsProtocol):
         self._deadline = self.loop.time() + READ_SECONDS
         if self._announced() > self._receiver.body_limit:
             self._give_up(self._receiver.too_large())
-        elif self.expect_100_continue and turn:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif self.expect_100_continue:
+            if turn:
+                self.transport.write(_GO_ON)
+            delivery.waits_to_send = not turn
 
     def on_body(self, body: bytes) -> None:
+        self._bodies += len(body)
         delivery = self._delivery
         if delivery is None:
             if type(self.cycle) is not Delivery:
@@ -159,6 +181,7 @@ class DeliveryProtocol(HttpToolsProtocol):
                 delivery.parts.append(body)
 
     def on_message_complete(self) -> None:
+        self._head = -1
         delivery, self._delivery = self._delivery, None
         if delivery is None:
             if type(self.cycle) is not Delivery:
@@ -216,6 +239,8 @@ class DeliveryProtocol(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
             return
         cycle.turn = True
+        if cycle.waits_to_send and cycle.reply is None:
+            self.transport.write(_GO_ON)
         if cycle.reply is not None:
             # Not at once: the next one's turn would come from within this one's, and so on for all that wait.
             self.loop.call_soon(self.write, cycle, cycle.reply)
@@ -256,12 +281,14 @@ class DeliveryProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """It takes them again."""
         super().resume_writing()
-        self._deadline = None
+        # What was being read must still come.
+        self._deadline = self.loop.time() + READ_SECONDS if self._head >= 0 else None
         self.flow.resume_reading()
 
     def _refuse(self, status: int) -> None:
         self._head = -1
-        self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        if self._is_idle():  # otherwise it would be taken for the answer to another
+            self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
         self.transport.close()
 
 
@@ -278,6 +305,7 @@ class Front(Server):
             at: a bound socket; it is closed in the end.
         """
         self._socket = at
+        self._listens = asyncio.Event()
         super().__init__(
             Config(
                 application,
@@ -291,12 +319,23 @@ class Front(Server):
                 proxy_headers=False,
                 backlog=1024,
                 timeout_keep_alive=int(HEAD_SECONDS),
+                # Whoever is too slow is not looked for any more by then.
+                timeout_graceful_shutdown=int(READ_SECONDS) + 2,
             )
         )
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen until `stop`, and return when all that came has been answered."""
         await super().serve([self._socket, *(sockets or ())])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does."""
+        await super().startup(sockets)
+        self._listens.set()
+
+    async def listening(self) -> None:
+        """Return when connections are taken."""
+        await self._listens.wait()
 
     def stop(self) -> None:
         """Take no more connections, nor requests on those that there are."""
