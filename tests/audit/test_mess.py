@@ -28,7 +28,7 @@ def assert_mended(world: World, mess: Mess) -> None:
 
 
 KINDS = {"duplicate", "orphan", "missing", "foreign", "unlinked", "stale", "unclaimed"}
-LARGE = [pytest.mark.long, pytest.mark.timeout(1800)]
+LARGE = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.mark.parametrize(("seed", "cases", "users"), [pytest.param(1, 5_600, 5_000, marks=LARGE), (2, 150, 100)])

@@ -160,7 +160,7 @@ def test_a_crash_in_an_audit_or_its_apply_is_recovered_from(story: str) -> None:
     check(story, every=32)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("story", LONG)
 def test_a_crash_at_any_point_of_an_audit_and_its_apply_is_recovered_from(story: str) -> None:

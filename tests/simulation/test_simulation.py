@@ -55,7 +55,7 @@ def test_the_promises_hold_on_postgresql(seed: int, postgresql: Server) -> None:
     check_on(postgresql, seed)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_promises_hold_on_postgresql_too_whatever_befalls(postgresql: Server) -> None:
     for seed in range(7_100, 7_200):
