@@ -7,6 +7,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
+from counterfoil.core.link import Link
 from counterfoil.core.news import CustomerSeen
 from counterfoil.engine import worker as figures
 from counterfoil.engine.ensure import ask_for
@@ -17,6 +18,7 @@ from counterfoil.store import journal, links
 from counterfoil.store.database import InlineDatabase
 from counterfoil.wiring import Node
 from tests.harness import World, scenario
+from tests.store.support import put
 
 
 class Hands:
@@ -316,3 +318,22 @@ async def test_stopped_in_the_midst_of_a_claim_a_worker_does_what_it_has_claimed
     assert link is not None
     assert (link.held, link.dirty_at) == (0, None)
     assert hands.running.done()
+
+
+@scenario
+async def test_a_row_that_should_not_be_keeps_nobody_else_from_being_worked_on(world: World) -> None:
+    node = await world.assemble()
+    bad = Link(subject_id="user_2bad", claiming=True, revision=1, due_at=0, dirty_at=0, wanted=True)
+    await world.database.write(lambda connection: put(connection, bad))
+    (user,) = people(world, 1)
+    await ask(world, node, user)
+    with capture_logs() as told:
+        hands = Hands(world, node, concurrency=9)
+        await asyncio.sleep(2.0)
+        assert not hands.running.done()
+    assert len(world.customers_of(user)) == 1
+    assert [each["event"] for each in told] == ["worker.turn_failed"]
+    link = await world.link("user_2bad")
+    assert link is not None
+    assert link.held == 1, "it is tried again when its lease has run out"
+    await hands.worker.stop(0.0)

@@ -6,16 +6,18 @@ adoption, the end of a turn) runs inside that same transaction, so a sign-up cos
 
 import asyncio
 import contextlib
+import sqlite3
 import time
 from collections.abc import Callable
 
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from counterfoil.core.link import Link
-from counterfoil.core.step import Turn
+from counterfoil.core.step import Turn, World
 from counterfoil.engine.carry_out import Effect, carry_out
-from counterfoil.engine.context import Context, Task
+from counterfoil.engine.context import Context, Rules, Task
 from counterfoil.engine.turn import Next, advance, conclude
 from counterfoil.errors import DatabaseUnavailable
 from counterfoil.store import figures, links, sightings
@@ -28,6 +30,21 @@ _POLL, _POLL_SHARED = 30.0, 1.0
 """Seconds between looks at the database when nothing wakes us; and where others may write to it unheard."""
 
 _log = structlog.get_logger(__name__)
+
+
+def _begin(connection: Connection, rules: Rules, turn: Turn, world: World, now: int) -> Next | Exception:
+    """`advance`; a fault that one link has does not keep the others from being worked on."""
+    try:
+        return advance(connection, rules, turn, world, now)
+    except (DBAPIError, sqlite3.Error):
+        raise  # the transaction has failed, and all that was claimed in it
+    except Exception as error:
+        return error
+
+
+def _failed(error: BaseException) -> None:
+    # The lease runs out and the link is claimed again; nothing is lost, but it should not happen.
+    _log.error("worker.turn_failed", exc_info=error)
 
 
 def _nobody(_: str) -> None:
@@ -105,16 +122,18 @@ class Worker:
         now, world = context.clock.now(), context.catch_up.world()
         shared = not context.peers.alone
 
-        def job(connection: Connection) -> list[tuple[Link, Next]]:
+        def job(connection: Connection) -> list[tuple[Link, Next | Exception]]:
             claimed = links.claim(connection, now, now + LEASE, free, by_database=shared)
             found = sightings.of_subjects(connection, [link.subject_id for link in claimed]) if claimed else {}
             turns = [Turn(link=link, sightings=found.get(link.subject_id, ())) for link in claimed]
-            return [(turn.link, advance(connection, context.rules, turn, world, now)) for turn in turns]
+            return [(turn.link, _begin(connection, context.rules, turn, world, now)) for turn in turns]
 
         begun = await context.database.write(job)
         for link, following in begun:
             self.moved(link.subject_id)
-            if following is not None:
+            if isinstance(following, Exception):
+                _failed(following)
+            elif following is not None:
                 task = asyncio.create_task(self._reconcile(following, Task(link.lane, deadline, context.clock)))
                 self._tasks.add(task)
                 task.add_done_callback(self._ended)
@@ -126,8 +145,7 @@ class Worker:
         self._room.set()
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            # The lease runs out and the link is claimed again; nothing is lost, but it should not happen.
-            _log.error("worker.turn_failed", exc_info=error)
+            _failed(error)
 
     async def _reconcile(self, following: Next, task: Task) -> None:
         """One turn: call, commit, call, commit, until the link has ended or waits."""
