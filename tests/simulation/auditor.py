@@ -12,7 +12,7 @@ from counterfoil.audit import plan_file
 from counterfoil.audit.apply import Applier, Report, Tell
 from counterfoil.audit.checks import Checks
 from counterfoil.audit.examine import examine
-from counterfoil.audit.plan_file import About, Notes
+from counterfoil.audit.plan_file import About, Note, Notes
 from counterfoil.audit.progress import Progress
 from counterfoil.audit.workspace import Workspace
 from counterfoil.core.finding import Finding, Kind
@@ -26,7 +26,7 @@ from counterfoil.wiring import Upstreams, connect, with_settings
 from counterfoil.wiring_audit import check_plan, crew_at_work, sides_of
 from tests.asking import Answered, ask
 from tests.simulation.process import Arm, Process
-from tests.simulation.watch import ARCHIVED
+from tests.simulation.watch import ARCHIVED, LINK_BACK, OWNER
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Cast
@@ -190,7 +190,7 @@ class Auditor:
                 [],
             )
             for note in (*report.skipped, *report.refused):
-                if not self._taken(note.key, note.why):
+                if not self._taken(note.key, note.why) and not self._made(note):
                     say(f"in peace a line was not carried out: {note}")
         return await self.verify(await self._last_audit(database=True))
 
@@ -222,6 +222,15 @@ class Auditor:
         held = "claimed" in why or any(holder not in {None, subject} for holder in holders)
         return held and subject in self._cast.moved
 
+    def _made(self, note: Note) -> bool:
+        """The user got a customer, and its name, before it was this line's turn: an app had asked for it."""
+        kind, subject, *_ = note.key.split(":")
+        user = self._stage.sandbox.clerk.users.get(subject)
+        named = user.public_metadata.get(LINK_BACK) if user is not None else None
+        live = self._stage.sandbox.stripe.live_customers()
+        mine = [each.id for each in live if each.metadata.get(OWNER) == subject and ARCHIVED not in each.metadata]
+        return (kind, note.became) == ("missing", "skipped") and mine == [named]
+
     def _refused(self, found: Finding) -> bool:
         """Only the database knows that Stripe does not take an address."""
         user = self._stage.sandbox.clerk.users.get(found.subject_id or "")
@@ -231,6 +240,7 @@ class Auditor:
     def _judge(self, found: Sequence[Finding]) -> None:
         """The sandbox's own judge sees nothing wrong but what the audit has left for a person."""
         person = {each.subject_id or "" for each in found} | {each.customer_id or "" for each in found}
+        person |= {user for each in found for user in each.evidence.get("users", ())}
         stage = self._stage
         verdict = stage.sandbox.verdict(stage.time(), Rules(archived_key=ARCHIVED))
         wrong = {*verdict.missing, *verdict.duplicates, *verdict.orphans, *verdict.wrong_archives}
