@@ -7,7 +7,7 @@ from counterfoil.billing.stripe import StripeApi
 from counterfoil.core.claims import as_link, named_anywhere, named_in
 from counterfoil.core.customer import Customer, difference, wanted_fields
 from counterfoil.core.finding import Finding, Kind, Repair
-from counterfoil.core.link import Fields, Order
+from counterfoil.core.link import Address, Fields, Order
 from counterfoil.core.news import CustomerSeen, UserBody
 from counterfoil.core.policy import OnDeletion, Policy
 from counterfoil.upstream.gate import BULK
@@ -21,8 +21,6 @@ class Checked(msgspec.Struct, kw_only=True):
     customers: list[CustomerSeen] = []
     applied: Fields | None = None
     replaces: str | None = None
-    email: str | None = None
-    """The user's address."""
     deletes: int = 0
     """How many customers it deletes, with those that an earlier run has deleted."""
 
@@ -65,9 +63,8 @@ class Checks:
         named_is_gone = finding.kind is Kind.FOREIGN and finding.repair is Repair.CREATE
         anew = held is not None or named_is_gone or finding.kind is Kind.UNCLAIMED
         checked = Checked(applied=Fields() if anew else finding.fields, replaces=finding.named)
-        checked.email = user.fields.email if user is not None else None
-        if finding.customer_id is not None and finding.kind is not Kind.ORPHAN:
-            reason = await self._check_customer(finding, finding.customer_id, checked)
+        if finding.customer_id is not None and user is not None:
+            reason = await self._check_customer(finding, user, finding.customer_id, checked)
             if reason is not None:
                 return reason
         for customer_id in finding.retire:
@@ -94,7 +91,9 @@ class Checks:
             return _no("the user has the customer's values by now")
         return None
 
-    async def _check_customer(self, finding: Finding, customer_id: str, checked: Checked) -> Checked | None:
+    async def _check_customer(
+        self, finding: Finding, user: UserBody, customer_id: str, checked: Checked
+    ) -> Checked | None:
         """The customer that stays, is written to, or is adopted."""
         now = await self._look(customer_id)
         if now.gone:
@@ -106,12 +105,33 @@ class Checks:
             return None if now.archived else _no(f"{customer_id} is not archived any more", already=True)
         if now.archived and finding.repair in {Repair.RETIRE, Repair.ADOPT}:
             return _no(f"{customer_id} is archived")
-        email = checked.email if finding.evidence.get("by") == "email" else None
-        if adopts and now.owner is None and email is not None and await self._shared(email, customer_id):
-            return _no("another customer has this address by now")
+        if adopts and now.owner is None:
+            reason = await self._check_evidence(finding, user, customer_id)
+            if reason is not None:
+                return reason
         if finding.repair in {Repair.RETIRE, Repair.ADOPT}:
             checked.customers = [*checked.customers, _sighting(finding, now, Order.ADOPT)]
         return None
+
+    async def _check_evidence(self, finding: Finding, user: UserBody, customer_id: str) -> Checked | None:
+        """What ties the user to a customer that names nobody; a person's mapping file stands as it is."""
+        by, named = finding.evidence.get("by"), named_anywhere(user, self._policy)
+        if by == "clerk" and named != customer_id:
+            return _no("Clerk's metadata has changed meanwhile")
+        if by != "email":
+            return None
+        if named not in {None, customer_id}:
+            return _no("Clerk's metadata names another customer by now")
+        carried, email = str(finding.evidence.get("email", "")), user.fields.email or ""
+        if user.address is not Address.CARRIED or email.lower() != carried.lower():
+            return _no("the user has another address by now, or it is not verified")
+        found: set[str] = set()
+        for spelling in dict.fromkeys((carried, email)):
+            seen = await insistently(lambda spelling=spelling: self._stripe.with_email(spelling, BULK))  # type: ignore[misc]
+            found.update(each.customer_id for each in seen if not each.archived)
+        if customer_id not in found:
+            return _no(f"{customer_id} has another address by now")
+        return _no("another customer has this address by now") if len(found) > 1 else None
 
     async def _check_retired(
         self, finding: Finding, customer_id: str, before: int, checked: Checked
@@ -133,11 +153,6 @@ class Checks:
         order = Order.DELETE if delete else Order.ARCHIVE
         checked.customers = [*checked.customers, _sighting(finding, now, order)]
         return None
-
-    async def _shared(self, email: str, customer_id: str) -> bool:
-        """Whether another live customer has this address."""
-        found = await insistently(lambda: self._stripe.with_email(email, BULK))
-        return any(each.customer_id != customer_id and not each.archived for each in found)
 
     async def _look(self, customer_id: str, *, thoroughly: bool = False) -> Customer:
         return await insistently(

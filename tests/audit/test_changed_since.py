@@ -1,0 +1,115 @@
+"""What has changed between the audit and the apply: a line rests on what it was found by, or is skipped."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from counterfoil.audit.apply import Report
+from counterfoil.core.finding import Kind, Repair
+from tests.audit.support import CHOSEN, SWIFT, apply, planned
+from tests.harness import DAY, World, scenario
+
+ADDRESS = "ada@example.com"
+
+
+def a_user(world: World, email: str = ADDRESS, **more: Any) -> str:
+    """A user, days old, of whom no webhook tells."""
+    return world.sandbox.clerk.create_user(
+        world.time() - 5 * DAY, silent=True, email=email, first_name="Ada", **more
+    )
+
+
+def a_customer(world: World, owner: str | None, email: str = ADDRESS, days: float = 10) -> str:
+    """A customer, older than that."""
+    metadata = {"clerkUserId": owner} if owner is not None else {}
+    return world.sandbox.stripe.create_customer(
+        world.time() - days * DAY, email=email, name="Ada", metadata=metadata
+    )
+
+
+def owner_of(world: World, customer: str) -> str | None:
+    return world.sandbox.stripe.customers[customer].metadata.get("clerkUserId")
+
+
+def name_in_clerk(world: World, user: str, customer: str | None) -> None:
+    """Somebody writes the metadata, and no webhook tells of it."""
+    world.sandbox.clerk.set_public_metadata(world.time(), user, {"stripeCustomerId": customer}, silent=True)
+
+
+def whys(report: Report) -> set[tuple[str, str]]:
+    """The lines that were skipped, and why."""
+    return {(each.key, each.why) for each in report.skipped}
+
+
+# A customer that nobody claims.
+
+
+@scenario
+async def test_a_customer_whose_name_was_moved_to_another_users_metadata_is_not_adopted(world: World) -> None:
+    world.sandbox.lift_limits()
+    free = a_customer(world, None, "free@example.com")
+    wrong, right = a_user(world, "x@example.com"), a_user(world, "y@example.com")
+    a_customer(world, right, "y@example.com")
+    world.sandbox.clerk.set_public_metadata(world.time() - 4 * DAY, wrong, {"stripeCustomerId": free}, silent=True)
+    found, plan = await planned(world, SWIFT)
+    assert (Kind.UNCLAIMED, wrong, Repair.ADOPT) in {(each.kind, each.subject_id, each.repair) for each in found}
+    name_in_clerk(world, wrong, None)
+    name_in_clerk(world, right, free)
+    report = await apply(world, plan, SWIFT)
+    assert (f"unclaimed:{free}", "Clerk's metadata has changed meanwhile") in whys(report)
+    assert owner_of(world, free) is None
+
+
+def user_unverified(world: World, user: str, customer: str) -> None:
+    world.sandbox.clerk.change_email(world.time(), user, ADDRESS, verified=False, silent=True)
+
+
+def user_moved(world: World, user: str, customer: str) -> None:
+    world.sandbox.clerk.change_email(world.time(), user, "new@example.com", silent=True)
+
+
+def customer_moved(world: World, user: str, customer: str) -> None:
+    world.sandbox.stripe.edit_customer(world.time(), customer, email="somebody@else.com")
+
+
+def another_came(world: World, user: str, customer: str) -> None:
+    a_customer(world, None, ADDRESS, days=0)
+
+
+def named_another(world: World, user: str, customer: str) -> None:
+    name_in_clerk(world, user, a_customer(world, None, "else@example.com"))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (user_unverified, "the user has another address by now, or it is not verified"),
+        (user_moved, "the user has another address by now, or it is not verified"),
+        (customer_moved, "{} has another address by now"),
+        (another_came, "another customer has this address by now"),
+        (named_another, "Clerk's metadata names another customer by now"),
+    ],
+)
+@scenario
+async def test_a_customer_is_adopted_by_its_address_only_while_the_address_still_says_so(
+    world: World, change: Callable[[World, str, str], None], why: str
+) -> None:
+    world.sandbox.lift_limits()
+    free, user = a_customer(world, None), a_user(world)
+    found, plan = await planned(world, CHOSEN)
+    assert [(each.kind, each.repair) for each in found] == [(Kind.UNCLAIMED, Repair.ADOPT)]
+    change(world, user, free)
+    report = await apply(world, plan, CHOSEN)
+    assert [each.why for each in report.skipped] == [why.format(free)]
+    assert (owner_of(world, free), report.done) == (None, 0)
+
+
+@scenario
+async def test_an_address_in_another_spelling_is_the_same(world: World) -> None:
+    world.sandbox.lift_limits()
+    free, user = a_customer(world, None, "Ada@Example.com"), a_user(world)
+    _, plan = await planned(world, CHOSEN)
+    report = await apply(world, plan, CHOSEN)
+    assert (report.done, report.skipped, report.refused) == (1, [], [])
+    assert owner_of(world, free) == user
