@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from counterfoil.core.claims import as_link, named_anywhere, named_in
@@ -161,6 +162,25 @@ def test_the_mapping_file_goes_above_metadata_and_address_and_may_say_none() -> 
     )
     none = the_one(BY_EMAIL, "cus_1", mapped="", named=stranger("cus_1"), candidates=both)
     assert told(none) == ("missing", "create", SUBJECT, None)
+
+
+def test_what_the_mapping_file_gives_to_one_user_is_no_other_users_by_its_address() -> None:
+    given = msgspec.structs.replace(candidate(stranger("cus_8")), given_to=RIVAL)
+    assert told(the_one(BY_EMAIL, candidates=(given,))) == ("missing", "create", SUBJECT, None)
+    assert told(the_one(BY_EMAIL, candidates=(given, candidate()))) == ("unclaimed", "adopt", SUBJECT, "cus_9")
+
+
+def test_what_the_mapping_file_gives_to_one_user_and_clerk_names_for_another_is_for_a_person() -> None:
+    given = msgspec.structs.replace(candidate(named_by=(SUBJECT,)), given_to=RIVAL)
+    finding = the_one(link_back="cus_9", named=stranger(live=3), candidates=(given,))
+    assert told(finding) == ("unclaimed", None, None, "cus_9")
+    assert finding.why == "the mapping file gives it to one user, and Clerk's metadata of another names it"
+    assert finding.evidence == {
+        "by": "map", "users": sorted([SUBJECT, RIVAL]), "created": given.customer.created, "subscriptions": 3,
+        "email": ADA.email,
+    }  # fmt: skip
+    assert finding.subscribed == 3
+    assert the_one(link_back="cus_9", named=stranger(live=None), candidates=(given,)).subscribed == 0
 
 
 # Clerk's metadata.

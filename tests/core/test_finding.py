@@ -56,7 +56,8 @@ def test_nothing_is_claimed_where_nothing_is_known() -> None:
     assert (seen.owner, seen.mark, seen.archived, seen.fields, seen.live, seen.paid) == (
         None, None, False, Fields(), 0, None,
     )  # fmt: skip
-    assert (Candidate(customer=seen).named_by, Candidate(customer=seen).shared_with) == ((), ())
+    claim = Candidate(customer=seen)
+    assert (claim.named_by, claim.shared_with, claim.given_to) == ((), (), None)
     bare = State(subject_id="user_1")
     assert (bare.user, bare.customers, bare.named, bare.candidates) == (None, (), None, ())
     assert (bare.rivals, bare.elsewhere, bare.mapped, bare.link) == ({}, (), None, None)

@@ -43,6 +43,7 @@ CREATE INDEX IF NOT EXISTS ix_customers_owner ON customers (owner) WHERE owner I
 CREATE INDEX IF NOT EXISTS ix_customers_email ON customers (email) WHERE email IS NOT NULL;
 CREATE INDEX IF NOT EXISTS ix_users_named ON users (named) WHERE named IS NOT NULL;
 CREATE INDEX IF NOT EXISTS ix_users_email ON users (email) WHERE email IS NOT NULL;
+CREATE INDEX IF NOT EXISTS ix_mapping_customer ON mapping (customer_id);
 CREATE INDEX IF NOT EXISTS ix_findings_subject ON findings (subject_id);
 """
 _FORMAT = "1"
@@ -365,11 +366,18 @@ class Workspace(Found):
             Candidate(
                 customer=each,
                 named_by=self._subjects(_RIVALS, key),
+                given_to=self._given_to(key, user.subject_id),
                 shared_with=shared,
             )
             for key, each in sorted(found.items())
             if not each.archived
         )
+
+    def _given_to(self, customer_id: str, subject_id: str) -> str | None:
+        """The other user to whom the mapping file gives a customer."""
+        query = "SELECT subject_id FROM mapping WHERE customer_id = ? AND subject_id <> ?"
+        row = self._db.execute(query, (customer_id, subject_id)).fetchone()
+        return row[0] if row is not None else None
 
     def _elsewhere(self, user: UserBody) -> tuple[str, ...]:
         """Customers that carry the user's address and name somebody else."""

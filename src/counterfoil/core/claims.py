@@ -12,6 +12,8 @@ from counterfoil.core.link import Address, Link
 from counterfoil.core.news import UserBody
 from counterfoil.core.policy import Adopt, LinkBack, Policy
 
+_GIVEN_AND_NAMED = "the mapping file gives it to one user, and Clerk's metadata of another names it"
+
 
 def named_in(user: UserBody, policy: Policy) -> str | None:
     """What Clerk holds in the place where we write."""
@@ -50,7 +52,7 @@ def without(state: State, user: UserBody, policy: Policy) -> list[Finding]:
         if by_name is not None:
             return by_name
     if state.mapped is None and policy.adopt is not Adopt.NEVER and missing:
-        by_email = [_by_email(state, user, each, policy) for each in state.candidates if not each.named_by]
+        by_email = [_by_email(state, user, each, policy) for each in _free(state)]
         if by_email:
             return by_email
     return missing
@@ -99,6 +101,16 @@ def _by_name(state: State, named: str, missing: list[Finding]) -> list[Finding] 
         return [replaced(foreign, why="Clerk's metadata names an archived customer")]
     claim = next((each for each in state.candidates if each.customer.customer_id == other.customer_id), None)
     rivals = claim.named_by if claim is not None else ()
+    if claim is not None and claim.given_to is not None:
+        return [
+            Finding(
+                kind=Kind.UNCLAIMED,
+                customer_id=other.customer_id,
+                why=_GIVEN_AND_NAMED,
+                subscribed=other.live or 0,
+                evidence={"by": "map", "users": sorted({*rivals, claim.given_to}), **told(other)},
+            )
+        ]
     return [
         Finding(
             kind=Kind.UNCLAIMED,
@@ -130,17 +142,22 @@ def _adopted_by_map(state: State, customer_id: str) -> Finding:
         others = sorted(set(claim.named_by) - {state.subject_id})
         return replaced(
             base,
-            why="the mapping file gives it to one user, and Clerk's metadata of another names it",
+            why=_GIVEN_AND_NAMED,
             evidence={"by": "map", "users": others},
         )
     seen = claim.customer
     return replaced(base, repair=Repair.ADOPT, subscribed=seen.live or 0, evidence={"by": "map", **told(seen)})
 
 
+def _free(state: State) -> list[Candidate]:
+    """Candidates that neither Clerk's metadata nor the mapping file speaks of."""
+    return [each for each in state.candidates if not each.named_by and each.given_to is None]
+
+
 def _by_email(state: State, user: UserBody, claim: Candidate, policy: Policy) -> Finding:
     """A customer with the user's address: adopted only where nothing is ambiguous, and the settings allow it."""
     seen = claim.customer
-    several = sum(not each.named_by for each in state.candidates) > 1
+    several = len(_free(state)) > 1
     why, good = "it has the verified address of exactly one user, and is nobody's", False
     if len(claim.shared_with) > 1:
         why = "several users have its address: taking it could hand one the other's billing"

@@ -62,6 +62,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     customer: SeenCustomer
     named_by: tuple[str, ...] = ()
     shared_with: tuple[str, ...] = ()
+    given_to: str | None = None
+    """Another user, to whom the mapping file gives it."""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
