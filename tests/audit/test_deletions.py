@@ -10,6 +10,7 @@ from counterfoil.audit.apply import Report
 from counterfoil.core.finding import Finding, Kind, Repair
 from counterfoil.core.link import Deletion, Ruling
 from counterfoil.engine.deletions import held_removals
+from counterfoil.errors import ConfigurationError
 from tests.audit.support import CHOSEN, apply, audit, planned
 from tests.harness import DAY, MINUTE, World, scenario
 
@@ -189,3 +190,21 @@ async def test_an_apply_that_dies_at_each_deletion_deletes_no_more_than_allowed(
     assert (report.skipped, report.refused, report.deleted) == ([], [], 3)
     assert len(left(world)) == 8 - 3
     assert all("counterfoilArchived" in world.sandbox.stripe.customers[each].metadata for each in left(world))
+
+
+@scenario
+async def test_of_two_applies_of_one_plan_at_once_the_second_is_refused(world: World) -> None:
+    world.sandbox.lift_limits()
+    for number in range(4):
+        orphan(world, number)
+    _, plan = await planned(world, CHOSEN)
+    first_look = world.freeze("GET", "/v1/customers/", before=True)
+    first = asyncio.create_task(apply(world, plan, CHOSEN, 2))
+    await first_look.reached.wait()
+    with pytest.raises(ConfigurationError, match="another apply of this plan is under way: wait for it"):
+        await apply(world, plan, CHOSEN, 2)
+    first_look.thaw.set()
+    assert (await first).deleted == 2
+    # Nobody works on it any more: it may be run again.
+    assert (await apply(world, plan, CHOSEN, 2)).before == 4
+    assert len(left(world)) == 2

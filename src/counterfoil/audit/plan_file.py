@@ -4,6 +4,7 @@ applies it.
 The first line says what it is about. What was done is noted beside it, so that it can be gone on with.
 """
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -117,14 +118,22 @@ class Notes:
         self._kept: dict[str, Note] = {}
 
     def __enter__(self) -> Self:
-        if self._path.exists():
-            for line in self._path.read_bytes().splitlines():
-                try:
-                    note = _note.decode(line)
-                except NOT_JSON:
-                    continue  # the process was killed in the middle of it
-                self._kept[note.key] = note
+        """Raises `ConfigurationError` where another apply of this plan is under way.
+
+        Each counts what it deletes by itself: two would delete more than either may.
+        """
         self._file = os.fdopen(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise ConfigurationError("another apply of this plan is under way: wait for it, or end it") from None
+        for line in self._path.read_bytes().splitlines():
+            try:
+                note = _note.decode(line)
+            except NOT_JSON:
+                continue  # the process was killed in the middle of it
+            self._kept[note.key] = note
         self._file.write(b"\n")  # whatever a killed process left unfinished ends here
         return self
 
