@@ -1,5 +1,6 @@
 """What has changed between the audit and the apply: a line rests on what it was found by, or is skipped."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.audit.support import CHOSEN, SWIFT, apply, planned
 from tests.harness import DAY, World, scenario
 
 ADDRESS = "ada@example.com"
+NODE: dict[str, Any] = SWIFT
 
 
 def a_user(world: World, email: str = ADDRESS, **more: Any) -> str:
@@ -113,3 +115,27 @@ async def test_an_address_in_another_spelling_is_the_same(world: World) -> None:
     report = await apply(world, plan, CHOSEN)
     assert (report.done, report.skipped, report.refused) == (1, [], [])
     assert owner_of(world, free) == user
+
+
+# A user who is served.
+
+
+@scenario
+async def test_a_name_that_is_written_anew_does_not_keep_the_users_change_from_the_customer(world: World) -> None:
+    world.sandbox.lift_limits()
+    node = await world.start(**NODE)
+    user = world.sign_up()
+    await world.settle()
+    customer = world.customer_of(user).id
+    await world.crash(node)
+    await asyncio.sleep(DAY)
+    name_in_clerk(world, user, None)
+    await asyncio.sleep(DAY)
+    found, plan = await planned(world, SWIFT)
+    assert [(each.kind, each.repair) for each in found] == [(Kind.UNLINKED, Repair.LINK)]
+    world.sandbox.clerk.change_name(world.time(), user, "Grace", None)
+    assert (await apply(world, plan, SWIFT)).done == 1
+    await world.start(**NODE)
+    await world.settle()
+    assert world.sandbox.stripe.customers[customer].name == "Grace"
+    world.assert_in_step()

@@ -1,5 +1,7 @@
 """What an applied plan asks of links, and what is kept of it until it is done."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from sqlalchemy import Connection
@@ -58,6 +60,28 @@ def test_what_the_links_customer_carries_is_permitted_only_while_no_worker_holds
     assert (link.applied, link.due_at) == (stale.applied, NOW + 1)
 
 
+OLD = Fields(email="old@example.com")
+
+
+@pytest.mark.parametrize(
+    ("known", "then"),
+    [
+        ({}, BODY.fields),
+        ({"customer_id": "cus_1", "sighted": True}, BODY.fields),
+        ({"customer_id": "cus_1", "sighted": True, "applied": OLD}, OLD),
+        # Ours, and in doubt: it is written again.
+        ({"customer_id": "cus_1"}, None),
+    ],
+)
+def test_fields_are_left_unwritten_only_where_nothing_is_known_of_a_customer_that_was_there(
+    connection: Connection, known: dict[str, Any], then: Fields | None
+) -> None:
+    put(connection, due("user_a", **known))
+    errand = Errand(subject_id="user_a", item="unlinked", body=BODY, unwritten=BODY.fields)
+    assert orders.place(connection, [errand], SINCE, NOW) == []
+    assert got(connection, "user_a").applied == then
+
+
 def test_a_name_that_may_be_written_over_counts_as_our_own(connection: Connection) -> None:
     put(connection, due("user_a", customer_id="cus_1", written_back="cus_1"))
     foreign = Errand(subject_id="user_a", item="foreign", body=BODY, replaces="cus_other")
@@ -101,6 +125,12 @@ def test_errands_go_through_json_and_come_out_the_same() -> None:
     given = [
         Errand(subject_id="user_a", item="x", body=BODY, customers=(seen("cus_1", Order.ADOPT),)),
         Errand(subject_id="user_b", item="y", applied=Fields(email="b@example.com"), replaces="cus_2"),
+        Errand(
+            subject_id="user_c",
+            item="z",
+            body=msgspec.structs.replace(BODY, subject_id="user_c"),
+            unwritten=BODY.fields,
+        ),
     ]
     assert orders.decode(orders.encode(given)) == given
     with pytest.raises(msgspec.DecodeError):

@@ -185,15 +185,15 @@ class Applier:
         replaces = next((checked.replaces for _, checked in kept if checked.replaces is not None), None)
         applied = next((checked.applied for _, checked in kept if checked.applied is not None), None)
         links = replaces is not None or any(each.repair is Repair.LINK for each, _ in kept)
-        if user is not None and applied is None and links:
-            # Only the metadata is to be written: the fields are left as they are until the user changes.
-            applied = user.fields
+        # Only the metadata is to be written: fields of which nothing is known are left until the user changes.
+        unwritten = user.fields if user is not None and applied is None and links else None
         errand = Errand(
             subject_id=subject_id,
             item=", ".join(sorted({str(each.kind) for each, _ in kept})),
             body=user,
             customers=tuple(each for _, checked in kept for each in checked.customers),
             applied=applied,
+            unwritten=unwritten,
             replaces=replaces,
         )
         return _Job(subject_id, [each for each, _ in kept], errand, deletes)

@@ -14,8 +14,10 @@ from counterfoil.store.journal import Entry
 from counterfoil.store.rows import fields_json
 
 # The worker's columns: only where no worker holds the link, so that none writes its own copy over them.
+# What is not known of a customer that we made or claimed is in doubt, and is written again as ever.
 _PERMIT = text(
-    "UPDATE link_rows SET applied = COALESCE(CAST(:applied AS TEXT), applied),"
+    "UPDATE link_rows SET applied = COALESCE(CAST(:applied AS TEXT), applied,"
+    " CASE WHEN customer_id IS NULL OR sighted = 1 THEN CAST(:unwritten AS TEXT) END),"
     " written_back = COALESCE(CAST(:replaces AS TEXT), written_back), revision = revision + 1,"
     " due_at = :now, dirty_at = COALESCE(dirty_at, :now)"
     " WHERE subject_id = :subject_id AND held = 0"
@@ -34,6 +36,8 @@ class Errand(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Customers for which something was approved."""
     applied: Fields | None = None
     """What the link's customer carries: what differs from the user is written."""
+    unwritten: Fields | None = None
+    """What it is taken to carry where that is not known: the user's values are not written until they change."""
     replaces: str | None = None
     """What the user's metadata holds, and may be written over."""
 
@@ -76,11 +80,12 @@ def place(connection: Connection, errands: Sequence[Errand], since: int, now: in
 
 
 def _permitted(connection: Connection, errand: Errand, now: int) -> bool:
-    if errand.applied is None and errand.replaces is None:
+    if errand.applied is None and errand.unwritten is None and errand.replaces is None:
         return True
     values = {
         "subject_id": errand.subject_id,
         "applied": fields_json(errand.applied),
+        "unwritten": fields_json(errand.unwritten),
         "replaces": errand.replaces,
         "now": now,
     }
