@@ -117,6 +117,41 @@ async def test_an_address_in_another_spelling_is_the_same(world: World) -> None:
     assert owner_of(world, free) == user
 
 
+# Several customers of one user.
+
+
+@scenario
+async def test_a_customer_that_clerk_names_by_now_does_not_go(world: World) -> None:
+    world.sandbox.lift_limits()
+    user = a_user(world)
+    _, newer = a_customer(world, user, days=20), a_customer(world, user, days=10)
+    found, plan = await planned(world, SWIFT)
+    assert [each.retire for each in found if each.kind is Kind.DUPLICATE] == [(newer,)]
+    name_in_clerk(world, user, newer)
+    report = await apply(world, plan, SWIFT)
+    assert "Clerk's metadata names one that is to go by now" in {each.why for each in report.skipped}
+    assert owner_of(world, newer) == user
+    # Audited anew, Clerk's word is heeded.
+    found, _ = await planned(world, SWIFT)
+    assert [each.customer_id for each in found if each.kind is Kind.DUPLICATE] == [newer]
+
+
+@pytest.mark.parametrize("place", ["public_metadata", "private_metadata"])
+@scenario
+async def test_a_customer_that_clerk_named_at_the_audit_already_goes_where_another_has_paid(
+    world: World, place: str
+) -> None:
+    world.sandbox.lift_limits()
+    user = a_user(world)
+    older, newer = a_customer(world, user, days=20), a_customer(world, user, days=10)
+    setattr(world.user(user), place, {"stripeCustomerId": newer})
+    world.sandbox.stripe.add_payment_intent(world.time() - 9 * DAY, older)
+    found, plan = await planned(world, SWIFT)
+    assert [each.retire for each in found if each.kind is Kind.DUPLICATE] == [(newer,)]
+    assert (await apply(world, plan, SWIFT)).skipped == []
+    assert owner_of(world, newer) is None
+
+
 # A user who is served.
 
 

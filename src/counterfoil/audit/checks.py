@@ -86,6 +86,10 @@ class Checks:
             return _no("Clerk's metadata has changed meanwhile")
         if finding.kind is Kind.FOREIGN and named is None:
             return _no("Clerk's metadata has changed meanwhile")
+        anywhere = named_anywhere(user, self._policy)
+        moved = user.version != finding.version and anywhere != finding.named
+        if finding.kind is Kind.DUPLICATE and moved and anywhere in finding.retire:
+            return _no("Clerk's metadata names one that is to go by now")
         updates = finding.repair is Repair.UPDATE and finding.fields is not None
         if updates and difference(wanted_fields(as_link(user)), finding.fields) == Fields():
             return _no("the user has the customer's values by now")
