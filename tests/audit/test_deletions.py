@@ -9,7 +9,7 @@ from counterfoil.audit import plan_file
 from counterfoil.audit.apply import Report
 from counterfoil.core.finding import Finding, Kind, Repair
 from counterfoil.core.link import Deletion, Ruling
-from counterfoil.engine.deletions import held_removals
+from counterfoil.engine.deletions import held_removals, rule
 from counterfoil.errors import ConfigurationError
 from tests.audit.support import CHOSEN, apply, audit, planned
 from tests.harness import DAY, MINUTE, World, scenario
@@ -208,3 +208,26 @@ async def test_of_two_applies_of_one_plan_at_once_the_second_is_refused(world: W
     # Nobody works on it any more: it may be run again.
     assert (await apply(world, plan, CHOSEN, 2)).before == 4
     assert len(left(world)) == 2
+
+
+@scenario
+async def test_a_removal_that_a_person_called_off_after_the_audit_stays_called_off(world: World) -> None:
+    world.sandbox.lift_limits()
+    node = await world.start(**SERVED, COUNTERFOIL_DELETION_BREAKER="1")
+    users = [world.sign_up(f"person{number}@example.com") for number in range(2)]
+    await world.settle()
+    for user in users:
+        world.sandbox.clerk.delete_user(world.time(), user)
+    await world.run(5 * MINUTE)
+    assert await held(world) == 2
+    kept, _ = left(world)
+    user = world.sandbox.stripe.customers[kept].metadata["clerkUserId"]
+    _, plan = await planned(world, SERVED)
+    await world.crash(node)
+    now = int(world.time() * 1000)
+    await world.database.write(lambda connection: rule(connection, [user], Ruling.UNDO, 0, now))
+    report = await apply(world, plan, SERVED, 5)
+    assert [each.why for each in report.refused] == ["the removal was called off (counterfoil undo)"]
+    assert (report.done, left(world)) == (1, [kept])
+    assert world.sandbox.stripe.customers[kept].metadata["clerkUserId"] == user
+    assert "counterfoilArchived" not in world.sandbox.stripe.customers[kept].metadata

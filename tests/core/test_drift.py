@@ -10,7 +10,7 @@ from counterfoil.core.link import Deletion, Ended, Fields, Link, ParkReason, Rul
 from counterfoil.core.policy import LinkBack, OnDeletion
 
 from .states import LONG_AGO, RECENT, customer, found, only, state, stranger, told, user
-from .support import ADA, NOW, POLICY, SUBJECT, linked, replace
+from .support import ADA, DAY, NOW, POLICY, SUBJECT, linked, replace
 
 OFF = replace(POLICY, link_back=LinkBack.OFF)
 PRIVATE = replace(POLICY, link_back=LinkBack.PRIVATE)
@@ -89,6 +89,29 @@ def test_one_orphan_that_a_person_must_see_holds_all_of_its_user(
     for each in (first, second):
         assert (each.repair, each.retire, each.why) == (None, (), why)
     assert (first.subscribed, second.subscribed) == (0, other.get("live") or 0)
+
+
+WEEK = 7 * DAY
+IN_GRACE: dict[str, Any] = {"deletion": Deletion.SIGNED, "fields": None, "deleted_at": RECENT - WEEK + 1}
+
+
+@pytest.mark.parametrize(
+    ("grace", "link", "waits"),
+    [
+        (WEEK, linked(**IN_GRACE), True),
+        (WEEK, linked(**{**IN_GRACE, "deleted_at": RECENT - WEEK}), False),
+        (0, linked(**IN_GRACE), False),
+        (WEEK, linked(), False),
+        (WEEK, None, False),
+        (WEEK, linked(**IN_GRACE, ruling=Ruling.RELEASE), True),
+        # A removal that a plan has begun: of a user whom we serve the usual rules deal with what it left.
+        (WEEK, linked(**IN_GRACE, ruling=Ruling.PLANNED), True),
+        (WEEK, linked(**IN_GRACE, ruling=Ruling.PLANNED, wanted=False), False),
+    ],
+)
+def test_a_removal_that_waits_for_its_grace_period_is_no_drift(grace: int, link: Link | None, waits: bool) -> None:
+    found = orphans(customer(), link=link, policy=replace(POLICY, deletion_grace=grace))
+    assert bool(found) == (not waits)
 
 
 def test_rivals_of_nothing_hold_nothing() -> None:

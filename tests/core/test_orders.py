@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from counterfoil.core.customer import HIDDEN, Customer, Subscription
-from counterfoil.core.link import Deletion, Link, Order, ParkReason, Sighting
+from counterfoil.core.link import Deletion, Link, Order, ParkReason, Ruling, Sighting
 from counterfoil.core.orders import plan_orders
 from counterfoil.core.plan import plan
 from counterfoil.core.step import (
@@ -103,6 +103,14 @@ def test_a_customer_goes_only_after_a_thorough_look(link: Link, order: Order) ->
     for owner in ("user_2", None):
         assert step(link, order, OWN, seen(owner=owner)) == DropSighting("cus_9")
     assert step(link, order, OWN, seen(livemode=True)) == Park(ParkReason.WRONG_MODE, "cus_9")
+
+
+@pytest.mark.parametrize("order", [Order.ARCHIVE, Order.DELETE])
+def test_what_a_person_has_called_off_does_not_go(order: Order) -> None:
+    called_off = known(**GONE, ruling=Ruling.UNDO)
+    assert step(called_off, order) == step(called_off, order, seen()) == LapseOrder("cus_9")
+    for ruling in (Ruling.NONE, Ruling.PLANNED, Ruling.RELEASE):
+        assert step(known(**GONE, ruling=ruling), order) == THOROUGHLY
 
 
 @pytest.mark.parametrize("status", ["active", "past_due", HIDDEN])

@@ -17,7 +17,7 @@ from counterfoil.clerk.api import ClerkApi
 from counterfoil.core.creating import own_name
 from counterfoil.core.customer import difference, wanted_fields
 from counterfoil.core.finding import Finding, Kind, Repair
-from counterfoil.core.link import Deletion, Fields, Link
+from counterfoil.core.link import Deletion, Fields, Link, Ruling
 from counterfoil.core.news import UserBody
 from counterfoil.core.policy import LinkBack, Policy
 from counterfoil.store.database import Database
@@ -252,6 +252,8 @@ class Applier:
         if standing.ordered:
             return f"{standing.ordered[0]} could not be dealt with"
         if job.errand.body is None:
+            if link.ruling is Ruling.UNDO:
+                return "the removal was called off (counterfoil undo)"
             return None if link.deletion is not Deletion.NONE else "the user is there after all"
         if link.deletion is not Deletion.NONE:
             return "the user is gone"

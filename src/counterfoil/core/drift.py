@@ -7,7 +7,7 @@ import msgspec
 from counterfoil.core.claims import as_link, named_anywhere, named_in, without
 from counterfoil.core.customer import difference, wanted_fields
 from counterfoil.core.finding import Finding, Kind, Repair, SeenCustomer, State, told
-from counterfoil.core.link import Deletion, Ended, Fields, Ruling
+from counterfoil.core.link import Deletion, Ended, Fields, Link, Ruling
 from counterfoil.core.news import UserBody
 from counterfoil.core.policy import LinkBack, OnDeletion, Policy
 
@@ -20,7 +20,7 @@ def findings(state: State, policy: Policy, recent: int) -> list[Finding]:
         policy: what the settings ask for.
         recent: what changed at or after this time (ms) may be a change on its way.
     """
-    found = _of_gone(state, policy) if state.user is None else _of_user(state, state.user, policy)
+    found = _of_gone(state, policy, recent) if state.user is None else _of_user(state, state.user, policy)
     young = _is_young(state, recent)
     version = state.user.version if state.user is not None else 0
     return [msgspec.structs.replace(each, recent=young, version=version) for each in found]
@@ -35,11 +35,11 @@ def _is_young(state: State, recent: int) -> bool:
     )
 
 
-def _of_gone(state: State, policy: Policy) -> list[Finding]:
+def _of_gone(state: State, policy: Policy, recent: int) -> list[Finding]:
     """Nobody is there: each customer that is not archived is an orphan. One that a person must see holds all."""
     link = state.link
     kept = link is not None and (link.ended is Ended.KEPT or link.ruling is Ruling.UNDO)
-    if policy.on_deletion is OnDeletion.KEEP or kept:
+    if policy.on_deletion is OnDeletion.KEEP or kept or (link is not None and _waits(link, policy, recent)):
         return []
     orphans = [each for each in state.customers if not each.archived]
     why = "its user is gone"
@@ -63,6 +63,12 @@ def _of_gone(state: State, policy: Policy) -> list[Finding]:
         )
         for each in orphans
     ]
+
+
+def _waits(link: Link, policy: Policy, recent: int) -> bool:
+    """Whether the grace period still holds a removal that is under way; what only a plan named has none."""
+    planned = link.ruling is Ruling.PLANNED and not link.wanted
+    return not planned and link.deleted_at is not None and recent < link.deleted_at + policy.deletion_grace
 
 
 def _of_user(state: State, user: UserBody, policy: Policy) -> list[Finding]:

@@ -1,6 +1,6 @@
 """What a person has approved by applying a plan, customer by customer: each is checked again before it is done."""
 
-from counterfoil.core.link import Deletion, Order, ParkReason, Sighting
+from counterfoil.core.link import Deletion, Order, ParkReason, Ruling, Sighting
 from counterfoil.core.policy import Policy
 from counterfoil.core.step import (
     AdoptCustomer,
@@ -51,6 +51,8 @@ def _plan_adoption(turn: Turn, sighting: Sighting, policy: Policy) -> Step:
 def _plan_retirement(turn: Turn, sighting: Sighting, policy: Policy, now: int) -> Step:
     link, customer_id = turn.link, sighting.customer_id
     gone = link.deletion is not Deletion.NONE
+    if link.ruling is Ruling.UNDO:
+        return LapseOrder(customer_id)  # said about this very user, after the audit
     if not gone:
         if link.customer_id in {None, customer_id}:
             return LapseOrder(customer_id)
