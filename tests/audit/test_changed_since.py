@@ -8,8 +8,9 @@ import pytest
 
 from counterfoil.audit.apply import Report
 from counterfoil.core.finding import Kind, Repair
+from counterfoil.sandbox.sandbox import SandboxSettings
 from tests.audit.support import CHOSEN, SWIFT, apply, planned
-from tests.harness import DAY, World, scenario
+from tests.harness import DAY, MINUTE, World, scenario, scenario_in
 
 ADDRESS = "ada@example.com"
 NODE: dict[str, Any] = SWIFT
@@ -173,4 +174,29 @@ async def test_a_name_that_is_written_anew_does_not_keep_the_users_change_from_t
     await world.start(**NODE)
     await world.settle()
     assert world.sandbox.stripe.customers[customer].name == "Grace"
+    world.assert_in_step()
+
+
+@scenario_in(SandboxSettings(latency=(0.4, 0.6)))
+async def test_a_link_that_a_worker_holds_is_asked_once_its_turn_has_ended(world: World) -> None:
+    """Turns are longer here than the pause between two looks."""
+    node = await world.start()
+    user = world.sign_up(ADDRESS)
+    await world.settle()
+    mine = world.customer_of(user).id
+    other = a_customer(world, user, "old@example.com", days=0)
+    world.sandbox.stripe.edit_customer(world.time(), mine, email="old@example.com")
+    await world.run(2 * DAY)
+    _, plan = await planned(world, {})
+    await node.supervisor.retry([user])
+    turn = world.freeze("GET", f"/v1/customers/{other}", before=True)
+    await turn.reached.wait()
+    applying = asyncio.create_task(apply(world, plan, {}))
+    await asyncio.sleep(20)
+    turn.thaw.set()
+    thawed = world.time()
+    report = await applying
+    assert (report.refused, report.skipped) == ([], [])
+    assert world.time() - thawed < MINUTE
+    assert sum("a plan was applied" in line for line in await world.story(user)) == 1
     world.assert_in_step()

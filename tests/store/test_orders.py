@@ -52,8 +52,11 @@ def test_what_the_links_customer_carries_is_permitted_only_while_no_worker_holds
 ) -> None:
     stale = Errand(subject_id="user_a", item="stale", body=BODY, applied=Fields(email="old@example.com"))
     held = claimed(connection, due("user_a", customer_id="cus_1", fields=BODY.fields, applied=BODY.fields))
+    before = got(connection, "user_a")
     assert orders.place(connection, [stale], SINCE, NOW) == ["user_a"]
-    assert got(connection, "user_a").applied == BODY.fields
+    # Nor is it told anything: its turn ends, and no other begins before it is asked again.
+    assert got(connection, "user_a") == before
+    assert journal.story(connection, "user_a") == []
     links.release(connection, changed(held, revision=got(connection, "user_a").revision), NOW, None, clean=True)
     assert orders.place(connection, [stale], SINCE, NOW + 1) == []
     link = got(connection, "user_a")
@@ -80,6 +83,18 @@ def test_fields_are_left_unwritten_only_where_nothing_is_known_of_a_customer_tha
     errand = Errand(subject_id="user_a", item="unlinked", body=BODY, unwritten=BODY.fields)
     assert orders.place(connection, [errand], SINCE, NOW) == []
     assert got(connection, "user_a").applied == then
+
+
+def test_a_held_link_is_told_what_needs_no_permission_and_keeps_nothing_from_the_others(
+    connection: Connection,
+) -> None:
+    claimed(connection, due("user_a", customer_id="cus_1", fields=BODY.fields, applied=BODY.fields))
+    orphan = Errand(subject_id="user_a", item="orphan", customers=(seen("cus_2", Order.ARCHIVE),))
+    other = UserBody(subject_id="user_b", version=NOW, created_at=NOW, fields=Fields())
+    foreign = Errand(subject_id="user_b", item="foreign", body=other, replaces="cus_other")
+    assert orders.place(connection, [orphan, foreign], SINCE, NOW) == []
+    assert ordered(connection) == {"cus_2": Order.ARCHIVE}
+    assert got(connection, "user_b").written_back == "cus_other"
 
 
 def test_a_name_that_may_be_written_over_counts_as_our_own(connection: Connection) -> None:

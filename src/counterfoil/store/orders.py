@@ -54,8 +54,13 @@ def place(connection: Connection, errands: Sequence[Errand], since: int, now: in
     Returns:
         The subjects that a worker holds just now, so that not all could be told: ask again later.
     """
+    # A held link that needs a permission is told nothing yet: news would have its next turn begin where this one
+    # ends, so that it could be held whenever it is asked.
+    asking = [each.subject_id for each in errands if _needs_permission(each)]
+    held = [key for key, link in links.many(connection, asking).items() if link.held] if asking else []
+    told = [each for each in errands if each.subject_id not in held]
     news: list[News] = []
-    for errand in errands:
+    for errand in told:
         news += errand.customers
         if errand.body is None:
             news += [
@@ -68,19 +73,23 @@ def place(connection: Connection, errands: Sequence[Errand], since: int, now: in
                 UserRead(body=errand.body),
             ]
     links.fold_batch(connection, news, since, now)
-    held = [each.subject_id for each in errands if not _permitted(connection, each, now)]
+    held += [each.subject_id for each in told if not _permitted(connection, each, now)]
     entries = [
         Entry(
             at=now, kind="news", what="a plan was applied", subject_id=each.subject_id, detail={"item": each.item}
         )
-        for each in errands
+        for each in told
     ]
     journal.append(connection, entries)
     return held
 
 
+def _needs_permission(errand: Errand) -> bool:
+    return errand.applied is not None or errand.unwritten is not None or errand.replaces is not None
+
+
 def _permitted(connection: Connection, errand: Errand, now: int) -> bool:
-    if errand.applied is None and errand.unwritten is None and errand.replaces is None:
+    if not _needs_permission(errand):
         return True
     values = {
         "subject_id": errand.subject_id,
