@@ -231,3 +231,27 @@ async def test_a_removal_that_a_person_called_off_after_the_audit_stays_called_o
     assert (report.done, left(world)) == (1, [kept])
     assert world.sandbox.stripe.customers[kept].metadata["clerkUserId"] == user
     assert "counterfoilArchived" not in world.sandbox.stripe.customers[kept].metadata
+
+
+@scenario
+async def test_a_line_that_is_skipped_takes_nothing_of_what_may_be_deleted(world: World) -> None:
+    world.sandbox.lift_limits()
+    user = world.sandbox.clerk.create_user(world.time() - 5 * DAY, silent=True, email="ada@example.com")
+    three = [
+        world.sandbox.stripe.create_customer(
+            world.time() - days * DAY, email="ada@example.com", metadata={"clerkUserId": user}
+        )
+        for days in (30, 20, 10)
+    ]
+    gone = orphan(world, 1)
+    found, plan = await planned(world, CHOSEN)
+    (duplicate,) = (each for each in found if each.kind is Kind.DUPLICATE)
+    # The last that is looked at has subscribed; until then nobody else is counted.
+    world.sandbox.stripe.add_subscription(world.time(), duplicate.retire[-1])
+    slow = world.freeze("GET", f"/v1/customers/{gone}", before=True)
+    world.loop.call_later(5, slow.thaw.set)
+    report = await apply(world, plan, CHOSEN, 1)
+    assert [each.why for each in report.skipped] == [f"{duplicate.retire[-1]} has a live subscription"]
+    assert report.deleted == 1
+    assert world.sandbox.stripe.customers[gone].deleted
+    assert set(three) <= set(left(world))

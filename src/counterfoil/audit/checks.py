@@ -67,10 +67,14 @@ class Checks:
             reason = await self._check_customer(finding, user, finding.customer_id, checked)
             if reason is not None:
                 return reason
-        for customer_id in finding.retire:
-            reason = await self._check_retired(finding, customer_id, before, checked)
-            if reason is not None:
-                return reason
+        # All are looked at before one is counted: a line that is skipped takes nothing of what may be deleted.
+        looks = [await self._look(each, thoroughly=True) for each in finding.retire]
+        for now in looks:
+            mine = not now.gone and now.owner == finding.subject_id
+            if mine and any(each.live for each in now.subscriptions or ()):
+                return _no(f"{now.customer_id} has a live subscription")
+        for now in looks:
+            self._retire(finding, now, before, checked)
         if finding.retire and not checked.customers:
             return _no("it was dealt with", already=True)
         return checked
@@ -137,26 +141,20 @@ class Checks:
             return _no(f"{customer_id} has another address by now")
         return _no("another customer has this address by now") if len(found) > 1 else None
 
-    async def _check_retired(
-        self, finding: Finding, customer_id: str, before: int, checked: Checked
-    ) -> Checked | None:
-        """A customer that is to go."""
-        now = await self._look(customer_id, thoroughly=True)
+    def _retire(self, finding: Finding, now: Customer, before: int, checked: Checked) -> None:
+        """A customer that is to go: how, and what of the allowance it takes."""
         counted = checked.deletes < before
         if now.gone and counted:
             checked.deletes += 1
-            return None  # an earlier run did it
+            return  # an earlier run did it
         if now.gone or now.owner != finding.subject_id:
-            return None
-        if any(each.live for each in now.subscriptions or ()):
-            return _no(f"{customer_id} has a live subscription")
+            return
         allowed = counted or self.left > 0
         delete = now.attached is False and allowed and self._policy.on_deletion is not OnDeletion.ARCHIVE
         self.left -= delete and not counted
         checked.deletes += delete
         order = Order.DELETE if delete else Order.ARCHIVE
         checked.customers = [*checked.customers, _sighting(finding, now, order)]
-        return None
 
     async def _look(self, customer_id: str, *, thoroughly: bool = False) -> Customer:
         return await insistently(
