@@ -153,6 +153,40 @@ async def test_a_customer_that_clerk_named_at_the_audit_already_goes_where_anoth
     assert owner_of(world, newer) is None
 
 
+# A user who cannot be read.
+
+
+def spoil(world: World, user: str) -> None:
+    """Clerk shows a name that no database can store."""
+    world.user(user).first_name = "A\0"
+
+
+@scenario
+async def test_the_customer_of_a_user_who_cannot_be_read_is_no_orphan(world: World) -> None:
+    world.sandbox.lift_limits()
+    user = a_user(world)
+    customer = a_customer(world, user)
+    spoil(world, user)
+    found, plan = await planned(world, SWIFT)
+    assert [(each.kind, each.subject_id, each.repair) for each in found] == [(Kind.MISLINKED, user, None)]
+    assert len((await apply(world, plan, SWIFT, 5)).person) == 1
+    assert owner_of(world, customer) == user
+
+
+@scenario
+async def test_what_was_found_of_a_user_who_cannot_be_read_by_now_is_skipped(world: World) -> None:
+    world.sandbox.lift_limits()
+    user = a_user(world)
+    customer = a_customer(world, user, "old@example.com")
+    real = world.sandbox.clerk.users.pop(user)
+    _, gone = await planned(world, SWIFT)
+    world.sandbox.clerk.users[user] = real
+    spoil(world, user)
+    report = await apply(world, gone, SWIFT, 5)
+    assert whys(report) == {(f"orphan:{user}:{customer}", "what Clerk says of the user cannot be read")}
+    assert (report.deleted, owner_of(world, customer)) == (0, user)
+
+
 # A user who is served.
 
 

@@ -119,6 +119,15 @@ def test_rivals_of_nothing_hold_nothing() -> None:
     assert finding.repair is Repair.RETIRE
 
 
+def test_a_user_who_cannot_be_read_is_there_and_for_a_person() -> None:
+    finding = only(user=None, unread=True, customers=(customer(live=2), customer("cus_2", live=None)))
+    assert told(finding) == ("mislinked", None, SUBJECT, None)
+    assert finding.why == "what Clerk says of this user cannot be read, so that nothing was compared"
+    assert (finding.retire, finding.subscribed) == ((), 2)
+    assert [each["customer"] for each in finding.evidence["customers"]] == ["cus_1", "cus_2"]
+    assert only(user=None, unread=True, customers=()).evidence == {"customers": []}
+
+
 def test_the_unreadable_comes_before_the_subscribed() -> None:
     first, _ = orphans(customer(live=None), customer("cus_2", live=1))
     assert first.why == "its user is gone; the key may not read subscriptions"

@@ -60,6 +60,7 @@ def test_nothing_is_claimed_where_nothing_is_known() -> None:
     assert (claim.named_by, claim.shared_with, claim.given_to) == ((), (), None)
     bare = State(subject_id="user_1")
     assert (bare.user, bare.customers, bare.named, bare.candidates) == (None, (), None, ())
+    assert not bare.unread
     assert (bare.rivals, bare.elsewhere, bare.mapped, bare.link) == ({}, (), None, None)
     finding = Finding(kind=Kind.STALE, why="")
     assert (finding.repair, finding.retire, finding.named, finding.fields) == (None, (), None, None)

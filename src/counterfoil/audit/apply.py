@@ -152,16 +152,28 @@ class Applier:
 
     async def _checked(self, batch: Sequence[tuple[str, list[Finding]]]) -> list[_Job]:
         ids = [subject_id for subject_id, _ in batch]
-        users = {each.subject_id: each for each in await insistently(lambda: self._clerk.these_users(ids, BULK))}
+        page = await insistently(lambda: self._clerk.these_users(ids, BULK))
+        users = {each.subject_id: each for each in page.users}
         turns = asyncio.Semaphore(_PARALLEL)
 
         async def check(subject_id: str, found: list[Finding]) -> _Job | None:
             async with turns:
-                return await self._check(subject_id, found, users.get(subject_id))
+                if subject_id not in page.unread:
+                    return await self._check(subject_id, found, users.get(subject_id))
+                self._skip(found)
+                return None
 
         async with together() as group:
             tasks = [group.create_task(check(*each)) for each in batch]
         return [job for job in (task.result() for task in tasks) if job is not None]
+
+    def _skip(self, found: Sequence[Finding]) -> None:
+        """The user is there, and cannot be read: nothing can be checked. What was counted stays counted."""
+        for each in found:
+            before = self._notes.of(each.key)
+            counted = before.deleted if before is not None else 0
+            self._note([each], "skipped", "what Clerk says of the user cannot be read", counted)
+        self._stage.done += 1
 
     async def _check(self, subject_id: str, found: list[Finding], user: UserBody | None) -> _Job | None:
         """What is still to be done of a subject's lines; ``None``: nothing."""

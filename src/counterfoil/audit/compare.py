@@ -116,7 +116,7 @@ class Comparison:
         async def look(ids: Sequence[str]) -> None:
             async with turns:
                 found = await insistently(lambda: self._clerk.these_users(ids, BULK))
-            self._space.replace_users(ids, found)
+            self._space.replace_users(ids, found.users, found.unread)
             self._again.done += len(ids)
 
         async with together() as tasks:

@@ -82,6 +82,12 @@ class Found:
         )
         return [subject_id for (subject_id,) in rows]
 
+    def counts(self) -> tuple[int, int]:
+        """Users and customers that were listed."""
+        (users,) = self._db.execute("SELECT COUNT(*) FROM users").fetchone()
+        (customers,) = self._db.execute("SELECT COUNT(*) FROM customers").fetchone()
+        return users, customers
+
     def strangers(self) -> int:
         """Customers that name no user."""
         (count,) = self._db.execute("SELECT COUNT(*) FROM customers WHERE owner IS NULL").fetchone()

@@ -71,7 +71,7 @@ class Scan:
             page = await self._page_after(cursors)
             ended = {} if page.last is not None else {_USERS_READ: "1"}
             cursors = [each.subject_id for each in page.users[-_CURSORS:]] or [page.last or ""]
-            self._space.keep_users(page.users, {_USERS_AFTER: " ".join(cursors), **ended})
+            self._space.keep_users(page.users, {_USERS_AFTER: " ".join(cursors), **ended}, page.unread)
             self._users.done += len(page.users)
             if ended:
                 self._users.ended = True

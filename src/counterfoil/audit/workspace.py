@@ -46,7 +46,7 @@ CREATE INDEX IF NOT EXISTS ix_users_email ON users (email) WHERE email IS NOT NU
 CREATE INDEX IF NOT EXISTS ix_mapping_customer ON mapping (customer_id);
 CREATE INDEX IF NOT EXISTS ix_findings_subject ON findings (subject_id);
 """
-_FORMAT = "1"
+_FORMAT = "2"
 _SEVERAL = 5
 """Of what makes a case ambiguous, a few are enough."""
 _RIVALS = (
@@ -172,9 +172,10 @@ class Workspace(Found):
 
     # Reading the two sides.
 
-    def keep_users(self, users: Iterable[UserBody], place: Mapping[str, str]) -> None:
-        """A page of users, and where to go on."""
-        rows = [(each.subject_id, self._named(each), _lower(each.fields.email), _encode(each)) for each in users]
+    def keep_users(self, users: Iterable[UserBody], place: Mapping[str, str], unread: Iterable[str] = ()) -> None:
+        """A page of users, and where to go on. ``unread``: those who are there and cannot be read."""
+        rows: list[tuple[str, str | None, str | None, bytes]] = [(each, None, None, b"") for each in unread]
+        rows += [(each.subject_id, self._named(each), _lower(each.fields.email), _encode(each)) for each in users]
         self._db.execute("BEGIN")
         self._db.executemany("INSERT OR REPLACE INTO users VALUES (?, ?, ?, ?)", rows)
         self.put(place)
@@ -223,22 +224,16 @@ class Workspace(Found):
         (count,) = self._db.execute("SELECT COALESCE(MAX(id), 0) FROM ranges").fetchone()
         return int(count)
 
-    def counts(self) -> tuple[int, int]:
-        """Users and customers that were read."""
-        (users,) = self._db.execute("SELECT COUNT(*) FROM users").fetchone()
-        (customers,) = self._db.execute("SELECT COUNT(*) FROM customers").fetchone()
-        return users, customers
-
     def index(self) -> None:
         """All is read: make it quick to find."""
         self._db.executescript(_INDEXES)
 
-    def replace_users(self, asked: Sequence[str], found: Iterable[UserBody]) -> None:
+    def replace_users(self, asked: Sequence[str], found: Iterable[UserBody], unread: Iterable[str]) -> None:
         """Users that were read again: those that were not found are gone."""
         self._db.execute("BEGIN")
         self._db.executemany("DELETE FROM users WHERE subject_id = ?", [(each,) for each in asked])
         self._db.execute("COMMIT")
-        self.keep_users(found, {})
+        self.keep_users(found, {}, unread)
 
     def keep_links(self, links: Iterable[Link]) -> None:
         """Links of our own database, as they are now."""
@@ -298,6 +293,8 @@ class Workspace(Found):
         self, subject_id: str, row: tuple[str | None, bytes] | None, owned: dict[str, SeenCustomer]
     ) -> State:
         link, customers = self._link(subject_id), tuple(owned.values())
+        if row is not None and not row[1]:
+            return State(subject_id=subject_id, unread=True, customers=customers, link=link)
         # What may have to go, and is all that another user's metadata names, is not ours to judge.
         rivals = {}
         if row is None or len(customers) > 1:

@@ -100,6 +100,8 @@ class UserPage(msgspec.Struct, frozen=True, kw_only=True):
 
     users: list[UserBody]
     """Those that can be read."""
+    unread: tuple[str, ...] = ()
+    """The ids of the others, as far as they can be told: they are there."""
     more: bool
     """As many were listed as were asked for, read or not: there may be more."""
     last: str | None
@@ -153,6 +155,7 @@ class ClerkApi:
     def _page(self, answer: Answer, limit: int) -> UserPage:
         listed = _users(answer)
         users: list[UserBody] = []
+        unread: list[str] = []
         last: str | None = None
         for raw in listed:
             identified = _FIRST_ID.match(bytes(raw))
@@ -161,14 +164,15 @@ class ClerkApi:
                 users.append(self.reader.read(raw))
                 last = users[-1].subject_id
             except _UNREADABLE as error:
+                unread += [identified[1].decode()] if identified is not None else []
                 _log.warning("clerk.user_unreadable", error=type(error).__name__)
-        return UserPage(users=users, more=len(listed) >= limit, last=last)
+        return UserPage(users=users, unread=tuple(unread), more=len(listed) >= limit, last=last)
 
-    async def these_users(self, subject_ids: Sequence[str], ticket: Ticket) -> list[UserBody]:
+    async def these_users(self, subject_ids: Sequence[str], ticket: Ticket) -> UserPage:
         """Those of up to 100 users that there are: one call, however many."""
         query = [("limit", str(PAGE)), *(("user_id", each) for each in subject_ids)]
         answer = await self._call("users.list", ticket, "GET", f"/users?{urlencode(query)}")
-        return self._page(answer, PAGE).users
+        return self._page(answer, PAGE)
 
     async def write_link_back(
         self, subject_id: str, customer_id: str, place: LinkBack, ticket: Ticket

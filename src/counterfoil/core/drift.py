@@ -20,7 +20,10 @@ def findings(state: State, policy: Policy, recent: int) -> list[Finding]:
         policy: what the settings ask for.
         recent: what changed at or after this time (ms) may be a change on its way.
     """
-    found = _of_gone(state, policy, recent) if state.user is None else _of_user(state, state.user, policy)
+    if state.user is not None:
+        found = _of_user(state, state.user, policy)
+    else:
+        found = [_unread(state)] if state.unread else _of_gone(state, policy, recent)
     young = _is_young(state, recent)
     version = state.user.version if state.user is not None else 0
     return [msgspec.structs.replace(each, recent=young, version=version) for each in found]
@@ -32,6 +35,17 @@ def _is_young(state: State, recent: int) -> bool:
         at_work
         or (state.user is not None and state.user.version >= recent)
         or any(each.created >= recent for each in state.customers)
+    )
+
+
+def _unread(state: State) -> Finding:
+    """The user is there: nothing of theirs is an orphan, and nothing else can be told."""
+    return Finding(
+        kind=Kind.MISLINKED,
+        subject_id=state.subject_id,
+        why="what Clerk says of this user cannot be read, so that nothing was compared",
+        subscribed=sum(each.live or 0 for each in state.customers),
+        evidence={"customers": [{"customer": each.customer_id, **told(each)} for each in state.customers]},
     )
 
 

@@ -71,6 +71,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     subject_id: str
     user: UserBody | None = None
+    unread: bool = False
+    """The user is there, and what Clerk says of them cannot be read."""
     customers: tuple[SeenCustomer, ...] = ()
     """Those whose metadata names the subject."""
     named: SeenCustomer | None = None
