@@ -7,7 +7,9 @@ from signal import SIGTERM
 
 import pytest
 
+from counterfoil.audit import plan_file
 from counterfoil.audit.mapping import read_mapping
+from counterfoil.audit.plan_file import Note, Notes
 from counterfoil.sandbox.http import serve as serve_sandbox
 from counterfoil.sandbox.mess import Planter
 from counterfoil.sandbox.sandbox import Sandbox
@@ -99,6 +101,46 @@ async def test_a_backfill_makes_what_is_missing_and_links_it(tmp_path: Path, san
     assert left["duplicate"] == had["duplicate"] - next(
         row["person"] for row in before.json["rows"] if row["kind"] == "duplicate"
     )
+
+
+async def test_a_backfill_finds_anew_what_an_earlier_run_refused(
+    tmp_path: Path, sandbox: Sandbox, home: Home
+) -> None:
+    async with messy(sandbox) as two_keys:
+        environ = {**two_keys, "DATABASE_URL": home.empty()}
+        await process(tmp_path, "backfill", "--dry-run", **environ)
+        plan = tmp_path / "backfill.jsonl"
+        _, found = plan_file.read(plan)
+        with Notes(plan) as notes:
+            notes.keep(Note(key=each.key, became="refused") for each in found)
+        done = await process(tmp_path, "backfill", "--yes", "--json", **environ)
+    assert done.code == 0, done
+    assert done.json["before"] == 0
+    assert done.json["done"] > 0
+    assert not plan.exists()
+
+
+async def test_a_backfill_goes_on_with_no_plan_that_it_has_not_made(tmp_path: Path, sandbox: Sandbox) -> None:
+    async with messy(sandbox) as environ:
+        await process(tmp_path, "audit", "--out", "plan.jsonl", **environ)
+        ended = await process(tmp_path, "backfill", "--out", "plan.jsonl", "--yes", **environ)
+    assert ended.code != 0
+    assert "plan.jsonl is not a backfill's plan" in ended.err.replace("\n", " "), ended
+    assert (tmp_path / "plan.jsonl").exists()
+    assert {call.method for side in ("clerk", "stripe") for call in sandbox.calls(side)} == {"GET"}
+
+
+async def test_a_backfill_with_a_mapping_file_goes_on_with_no_plan_from_before(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    user = sandbox.clerk.create_user(NOW - 5 * 86_400, silent=True, email="ada@example.com")
+    (tmp_path / "users.csv").write_text(f"{user},cus_elsewhere\n")
+    async with messy(sandbox) as environ:
+        await process(tmp_path, "backfill", "--dry-run", **environ)
+        plan = tmp_path / "backfill.jsonl"
+        assert user in plan.read_text()
+        await process(tmp_path, "backfill", "--dry-run", "--map", "users.csv", **environ)
+    assert user not in plan.read_text()
 
 
 @pytest.mark.parametrize(

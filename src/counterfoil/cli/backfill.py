@@ -8,6 +8,7 @@ import typer
 
 from counterfoil.audit import plan_file
 from counterfoil.audit.mapping import read_mapping
+from counterfoil.audit.plan_file import Notes
 from counterfoil.cli.apply import DryOption, YesOption, applied
 from counterfoil.cli.apply import show as show_report
 from counterfoil.cli.audit import MapOption, Wanted, audited
@@ -15,14 +16,27 @@ from counterfoil.cli.output import Exit, JsonOption, configure_logging, explaine
 from counterfoil.cli.serve import run
 from counterfoil.core.finding import Kind
 from counterfoil.core.policy import HOUR
+from counterfoil.errors import ConfigurationError
 from counterfoil.settings import load
 
 KINDS = frozenset({Kind.MISSING, Kind.UNLINKED})
 
 
 def _is_fresh(plan: Path) -> bool:
-    """Whether there is a plan that a backfill was killed over, and that still tells enough about now."""
-    return plan.exists() and time.time() * 1000 - plan_file.read(plan)[0].at < 6 * HOUR
+    """Whether there is a plan that a backfill was killed over, and that still tells enough about now.
+
+    Raises:
+        ConfigurationError: it is no backfill's plan, or another run works on it.
+    """
+    if not plan.exists():
+        return False
+    about, found = plan_file.read(plan)
+    if any(each.kind not in KINDS for each in found):
+        raise ConfigurationError(f"{plan} is not a backfill's plan: apply it, or name another file with --out")
+    with Notes(plan) as notes:
+        # What was refused is not tried again by its plan: it is found anew.
+        refused = any(each.became == "refused" for each in notes.all())
+    return not refused and time.time() * 1000 - about.at < 6 * HOUR
 
 
 def backfill(
@@ -41,7 +55,8 @@ def backfill(
     with explained():
         settings = load(receives=False)
         configure_logging("error")
-        if not _is_fresh(out):
+        # A plan that is there may have been made without this mapping file.
+        if not _is_fresh(out) or mapping is not None:
             out.unlink(missing_ok=True)
             pairs = read_mapping(mapping) if mapping is not None else []
             run(audited(settings, Wanted(out=out, kinds=KINDS, mapping=pairs, quiet=as_json)))
