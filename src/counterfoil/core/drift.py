@@ -265,8 +265,8 @@ def _name(state: State, user: UserBody, customer: SeenCustomer, policy: Policy) 
 
 def _held(state: State, customer: SeenCustomer) -> list[Finding]:
     held = state.link.customer_id if state.link is not None else None
-    if held in {None, customer.customer_id}:
-        return []
+    if held in {None, customer.customer_id} or customer.archived:
+        return []  # what is archived is found as that, once
     return [
         Finding(
             kind=Kind.MISLINKED,
