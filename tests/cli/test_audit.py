@@ -13,9 +13,10 @@ from counterfoil.audit.plan_file import Note, Notes
 from counterfoil.sandbox.http import serve as serve_sandbox
 from counterfoil.sandbox.mess import Planter
 from counterfoil.sandbox.sandbox import Sandbox
+from counterfoil.store.ownership import Ownership
 from tests.acceptance.node import Serve
 from tests.audit.support import SWIFT
-from tests.cli.support import command, keys, process
+from tests.cli.support import command, keys, pinned, process
 from tests.databases import Home
 
 NOW = 1_795_000_000.0
@@ -64,6 +65,23 @@ async def test_a_dry_run_changes_nothing_and_a_plan_of_elsewhere_is_refused(
     assert dry.code == 0, dry
     assert other.code == 4, other
     assert {call.method for side in ("clerk", "stripe") for call in sandbox.calls(side)} == {"GET"}
+
+
+async def test_with_keys_of_elsewhere_a_running_serve_is_asked_for_nothing(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    url = f"sqlite:///{tmp_path / 'counterfoil.db'}"
+    await pinned(tmp_path, clerk_instance="ins_2elsewhere")
+    async with messy(sandbox) as environ:
+        await process(tmp_path, "audit", "--out", "plan.jsonl", **environ, DATABASE_URL="sqlite:///new.db")
+        plan = tmp_path / "plan.jsonl"
+        plan.write_text(plan.read_text().replace(sandbox.settings.clerk.instance_id, "ins_2elsewhere"))
+        with Ownership(url) as ownership:
+            ownership.publish("http://127.0.0.1:9", "token")
+            ended = await process(tmp_path, "apply", "plan.jsonl", "--yes", **environ, DATABASE_URL=url)
+    assert ended.code == 4, ended
+    assert "this database belongs to Clerk instance ins_2elsewhere" in ended.err
+    assert not [call for call in sandbox.calls("stripe") if call.path.startswith("/v1/customers/cus_")]
 
 
 @pytest.mark.slow  # an orphan takes a minute: its user is asked for twice

@@ -178,6 +178,9 @@ async def _served(settings: Settings, about: About, owner: Holder) -> AsyncItera
                     raise DatabaseBusy("the running serve is of another release: restart it") from None
 
             try:
+                # Our own keys look at what the serve's keys then change.
+                key = settings.stripe_secret_key.get_secret_value()
+                pin.compare(recalled[0], await pin.ask(upstreams.clerk, upstreams.stripe, key))
                 yield _Hands(database, upstreams, with_settings(recalled[1], settings), tell)
             finally:
                 await upstreams.stripe.close()
