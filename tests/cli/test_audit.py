@@ -8,8 +8,10 @@ from signal import SIGTERM
 import pytest
 
 from counterfoil.audit import plan_file
+from counterfoil.audit.apply import Report
 from counterfoil.audit.mapping import read_mapping
 from counterfoil.audit.plan_file import Note, Notes
+from counterfoil.cli.apply import show
 from counterfoil.sandbox.http import serve as serve_sandbox
 from counterfoil.sandbox.mess import Planter
 from counterfoil.sandbox.sandbox import Sandbox
@@ -186,6 +188,18 @@ def test_a_bad_mapping_file_is_told_by_its_line_before_anything_is_read(
     assert ended.code != 0
     assert said in ended.err.replace("\n", ""), ended.err
     assert sandbox.calls("clerk") == []
+
+
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [([], "2 done; 3 customers deleted"), (["orphan:1"], "2 done, 1 refused; at most 3 customers deleted")],
+)
+def test_of_a_line_that_was_refused_nobody_says_that_its_customer_was_deleted(
+    capsys: pytest.CaptureFixture[str], refused: list[str], said: str
+) -> None:
+    show(Report(done=2, deleted=3, refused=[Note(key=key, became="refused", deleted=1) for key in refused]))
+    captured = capsys.readouterr()
+    assert said in captured.out + captured.err
 
 
 def test_a_mapping_file_may_have_a_head_blank_lines_and_users_without_a_customer(tmp_path: Path) -> None:

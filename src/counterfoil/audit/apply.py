@@ -71,7 +71,8 @@ class Report:
     before: int = 0
     """Lines that an earlier run has dealt with."""
     deleted: int = 0
-    """Customers deleted by this run and earlier ones, and those that one which was killed may have deleted."""
+    """Customers deleted by this run and earlier ones, and those that may have been: by a run that was killed, or
+    for a line that was refused."""
 
 
 class Applier:

@@ -195,7 +195,8 @@ def show(report: Report) -> None:
     parts += [f"[bold red]{len(report.refused):,} refused[/]"] if report.refused else []
     parts += [f"{len(report.person):,} left for a person"] if report.person else []
     parts += [f"{report.before:,} by an earlier run"] if report.before else []
-    screen.print(", ".join(parts) + (f"; {report.deleted:,} customers deleted" if report.deleted else ""))
+    most = "at most " if report.refused else ""
+    screen.print(", ".join(parts) + (f"; {most}{report.deleted:,} customers deleted" if report.deleted else ""))
     _show_notes("Skipped, for it has changed meanwhile", report.skipped)
     _show_notes("Refused", report.refused)
     _show_notes("Left for a person", report.person)
