@@ -308,7 +308,8 @@ async def test_stopped_in_the_midst_of_a_claim_a_worker_does_what_it_has_claimed
     node = await world.assemble()
     (user,) = people(world, 1)
     await ask(world, node, user)
-    hands = Hands(world, node, database=Late(world.url))
+    late = Late(world.url)
+    hands = Hands(world, node, database=late)
     await asyncio.sleep(0.01)
     link = await world.link(user)
     assert link is not None
@@ -318,6 +319,7 @@ async def test_stopped_in_the_midst_of_a_claim_a_worker_does_what_it_has_claimed
     assert link is not None
     assert (link.held, link.dirty_at) == (0, None)
     assert hands.running.done()
+    await late.close()
 
 
 @scenario
