@@ -27,6 +27,7 @@ SETTLED = Link(
             Standing(State.PARKED, None, ParkReason.REASSIGNED),
         ),
         ({"customer_id": "cus_1", "parked": ParkReason.REASSIGNED, "dirty_at": NOW}, PENDING),
+        ({"customer_id": "cus_1", "claiming": True, "dirty_at": NOW}, PENDING),
         ({"customer_id": "cus_1", "deletion": Deletion.SIGNED}, Standing(State.DELETED)),
         ({"deletion": Deletion.ABSENT, "dirty_at": NOW}, Standing(State.DELETED)),
         ({"dirty_at": NOW}, PENDING),
