@@ -223,7 +223,7 @@ async def test_an_old_users_customer_that_a_restored_database_finds_again_is_nam
     await world.crash(node)
     await world.put_back(backup)
     await world.start()
-    await world.run(2 * DAY)
+    await world.run(25 * HOUR)
     assert world.sandbox.clerk.users[user].public_metadata == {"stripeCustomerId": customer.id}
 
 
