@@ -107,6 +107,8 @@ IN_GRACE: dict[str, Any] = {"deletion": Deletion.SIGNED, "fields": None, "delete
         # A removal that a plan has begun: of a user whom we serve the usual rules deal with what it left.
         (WEEK, linked(**IN_GRACE, ruling=Ruling.PLANNED), True),
         (WEEK, linked(**IN_GRACE, ruling=Ruling.PLANNED, wanted=False), False),
+        # Without a grace period it is found at once, also where the deletion is as young as this audit.
+        (0, linked(**{**IN_GRACE, "deleted_at": NOW + DAY}), False),
     ],
 )
 def test_a_removal_that_waits_for_its_grace_period_is_no_drift(grace: int, link: Link | None, waits: bool) -> None:

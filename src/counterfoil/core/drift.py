@@ -82,7 +82,9 @@ def _of_gone(state: State, policy: Policy, recent: int) -> list[Finding]:
 def _waits(link: Link, policy: Policy, recent: int) -> bool:
     """Whether the grace period still holds a removal that is under way; what only a plan named has none."""
     planned = link.ruling is Ruling.PLANNED and not link.wanted
-    return not planned and link.deleted_at is not None and recent < link.deleted_at + policy.deletion_grace
+    if planned or link.deleted_at is None or policy.deletion_grace == 0:
+        return False
+    return recent < link.deleted_at + policy.deletion_grace
 
 
 def _of_user(state: State, user: UserBody, policy: Policy) -> list[Finding]:
