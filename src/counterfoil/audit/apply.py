@@ -171,9 +171,8 @@ class Applier:
     def _skip(self, found: Sequence[Finding]) -> None:
         """The user is there, and cannot be read: nothing can be checked. What was counted stays counted."""
         for each in found:
-            before = self._notes.of(each.key)
-            counted = before.deleted if before is not None else 0
-            self._note([each], "skipped", "what Clerk says of the user cannot be read", counted)
+            why = "what Clerk says of the user cannot be read"
+            self._note([each], "skipped", why, self._notes.deleted_for(each.key))
         self._stage.done += 1
 
     async def _check(self, subject_id: str, found: list[Finding], user: UserBody | None) -> _Job | None:
@@ -181,14 +180,13 @@ class Applier:
         kept: list[tuple[Finding, Checked]] = []
         deletes: dict[str, int] = {}
         for each in found:
-            before = self._notes.of(each.key)
-            counted = before.deleted if before is not None else 0
+            counted = self._notes.deleted_for(each.key)
             checked = await self._checks.check(each, user, counted)
             # What an earlier run was about to delete stays counted, whatever is found now.
             deletes[each.key] = max(counted, checked.deletes)
             if checked.reason is None:
                 kept.append((each, checked))
-            elif checked.already and before is not None:
+            elif checked.already and self._notes.of(each.key) is not None:
                 self._note([each], "done", "", counted)
             else:
                 self._note([each], "skipped", checked.reason, counted)

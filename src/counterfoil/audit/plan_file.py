@@ -146,6 +146,11 @@ class Notes:
         """What became of a line, or ``None``."""
         return self._kept.get(key)
 
+    def deleted_for(self, key: str) -> int:
+        """Customers that were, or may have been, deleted for a line."""
+        note = self.of(key)
+        return note.deleted if note is not None else 0
+
     def all(self) -> Iterable[Note]:
         """All notes."""
         return self._kept.values()
