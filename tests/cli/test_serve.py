@@ -57,20 +57,23 @@ async def test_show_tells_a_users_story_in_plain_words(standing: Standing) -> No
     await standing.settled(user)
     found = await standing.run("show", user)
     assert found.code == 0, found
-    lines = [
-        "Clerk said: created",
+    told = found.out[found.out.index("dorothy@example.com") :]
+    assert "Clerk said: created" in told
+    # A sweep or a walk that falls into this moment may tell of the user before the delivery does.
+    heard = [told.find(line) for line in ("Clerk said: created", "the sweep found", "the daily walk found")]
+    steps = [
         "decided to create a customer, and wrote that down first",
         "asked Stripe to create the customer",
         "into the user's metadata",
         "settled",
     ]
-    places = [found.out.index(line, found.out.index("dorothy@example.com")) for line in lines]
+    places = [min(place for place in heard if place >= 0), *(told.index(step) for step in steps)]
     assert places == sorted(places)
-    told = await standing.run("show", user, "--json")
-    assert told.json["link"]["subject_id"] == user
-    assert told.json["link"]["customer_id"].startswith("cus_")
-    assert "user.created" in {entry["what"] for entry in told.json["story"]}
-    assert "dorothy@" not in json.dumps(told.json["story"])
+    whole = await standing.run("show", user, "--json")
+    assert whole.json["link"]["subject_id"] == user
+    assert whole.json["link"]["customer_id"].startswith("cus_")
+    assert "user.created" in {entry["what"] for entry in whole.json["story"]}
+    assert "dorothy@" not in json.dumps(whole.json["story"])
 
 
 async def test_show_of_an_unknown_user_is_a_failure(standing: Standing) -> None:
