@@ -10,6 +10,7 @@ from counterfoil.audit.examine import examine
 from counterfoil.audit.plan_file import About, Notes
 from counterfoil.audit.progress import Progress
 from counterfoil.audit.workspace import Workspace
+from counterfoil.billing.listing import CustomerLister
 from counterfoil.core.finding import Finding
 from counterfoil.sandbox.mess import Mess, Planted, Planter
 from counterfoil.wiring import Outside, connect
@@ -75,7 +76,10 @@ async def apply(world: World, plan: Path, environ: dict[str, str], max_deletes: 
     with Notes(plan) as notes:
         async with crew_at_work(made, around, about) as (crew, tell):
             policy = crew.context.rules.policy
-            checks = Checks(crew.upstreams.stripe, policy, max_deletes - notes.deleted())
+            stripe = crew.upstreams.stripe
+            checks = Checks(
+                stripe, CustomerLister(stripe, made.metadata_key), policy, max_deletes - notes.deleted()
+            )
             applier = Applier(around.database, crew.upstreams.clerk, checks, policy, tell, Progress(), notes)
             return await applier.run(found)
 

@@ -153,6 +153,32 @@ async def test_a_customer_that_clerk_named_at_the_audit_already_goes_where_anoth
     assert owner_of(world, newer) is None
 
 
+@scenario
+async def test_a_duplicate_that_has_paid_since_the_audit_stays(world: World) -> None:
+    world.sandbox.lift_limits()
+    user = a_user(world)
+    older, newer = a_customer(world, user, days=20), a_customer(world, user, days=10)
+    world.sandbox.stripe.attach_payment_method(world.time() - 9 * DAY, newer)
+    found, plan = await planned(world, SWIFT)
+    assert [each.retire for each in found if each.kind is Kind.DUPLICATE] == [(newer,)]
+    world.sandbox.stripe.add_payment_intent(world.time(), newer)
+    assert (f"duplicate:{user}:{older}", f"{newer} has paid since the audit") in whys(
+        await apply(world, plan, SWIFT)
+    )
+    assert (owner_of(world, newer), owner_of(world, older)) == (user, user)
+
+
+@scenario
+async def test_a_card_on_a_duplicate_is_no_payment(world: World) -> None:
+    world.sandbox.lift_limits()
+    user = a_user(world)
+    older, newer = a_customer(world, user, days=20), a_customer(world, user, days=10)
+    _, plan = await planned(world, SWIFT)
+    world.sandbox.stripe.attach_payment_method(world.time(), newer)
+    assert (await apply(world, plan, SWIFT)).skipped == []
+    assert (owner_of(world, newer), owner_of(world, older)) == (None, user)
+
+
 # A user who cannot be read.
 
 

@@ -307,6 +307,30 @@ async def test_clients_that_hang_up_free_their_places_and_the_work_is_done(world
     assert len(world.customers_of(user)) == 1
 
 
+@scenario
+async def test_a_client_that_hangs_up_while_its_asking_is_written_has_asked_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await world.start(**OPEN)
+    write = world.database.write
+
+    async def slowly(job: Any, **more: Any) -> Any:
+        await asyncio.sleep(0.5)
+        return await write(job, **more)
+
+    user, gone = silent(world), asyncio.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(world.database, "write", slowly)
+        asking = asyncio.create_task(ensure(node.application, user, gone=gone))
+        await world.run(0.2)
+        gone.set()
+        await asking
+        await world.run(0.5)
+    await world.run(2.0)
+    assert len(world.customers_of(user)) == 1
+    assert waiting(node) == (0, 0)
+
+
 def waiting(node: Node) -> tuple[int, int]:
     """How many requests wait, and for how many users."""
     return node.supervisor.ensurer._waiting, len(node.supervisor.ensurer._asks)

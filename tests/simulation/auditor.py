@@ -15,6 +15,7 @@ from counterfoil.audit.examine import examine
 from counterfoil.audit.plan_file import About, Note, Notes
 from counterfoil.audit.progress import Progress
 from counterfoil.audit.workspace import Workspace
+from counterfoil.billing.listing import CustomerLister
 from counterfoil.core.finding import Finding, Kind
 from counterfoil.core.policy import Policy
 from counterfoil.engine import pin
@@ -143,7 +144,9 @@ class Auditor:
         hands = self._own(process, about) if beside else self._served(process, about)
         with Notes(plan) as notes:
             async with hands as (upstreams, policy, tell):
-                checks = Checks(upstreams.stripe, policy, deletes - notes.deleted())
+                stripe = upstreams.stripe
+                lister = CustomerLister(stripe, self._stage.settings.metadata_key)
+                checks = Checks(stripe, lister, policy, deletes - notes.deleted())
                 applier = Applier(process, upstreams.clerk, checks, policy, tell, Progress(), notes)
                 return await applier.run(found)
 

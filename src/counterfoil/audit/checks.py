@@ -1,8 +1,12 @@
 """What must still be so, right before a line of a plan is carried out; and what is then asked of its link."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import msgspec
 
 from counterfoil.audit.patience import insistently
+from counterfoil.billing.listing import CustomerLister
 from counterfoil.billing.stripe import StripeApi
 from counterfoil.core.claims import as_link, named_anywhere, named_in
 from counterfoil.core.customer import Customer, difference, wanted_fields
@@ -32,8 +36,9 @@ def _no(reason: str, *, already: bool = False) -> Checked:
 class Checks:
     """Looks again. ``left``: how many customers may still be deleted."""
 
-    def __init__(self, stripe: StripeApi, policy: Policy, left: int) -> None:
+    def __init__(self, stripe: StripeApi, lister: CustomerLister, policy: Policy, left: int) -> None:
         self._stripe = stripe
+        self._lister = lister
         self._policy = policy
         self.left = left
 
@@ -69,10 +74,13 @@ class Checks:
                 return reason
         # All are looked at before one is counted: a line that is skipped takes nothing of what may be deleted.
         looks = [await self._look(each, thoroughly=True) for each in finding.retire]
+        unpaid = _unpaid(finding)
         for now in looks:
             mine = not now.gone and now.owner == finding.subject_id
             if mine and any(each.live for each in now.subscriptions or ()):
                 return _no(f"{now.customer_id} has a live subscription")
+            if mine and now.attached and now.customer_id in unpaid and not await self._is_unpaid(now.customer_id):
+                return _no(f"{now.customer_id} has paid since the audit")
         for now in looks:
             self._retire(finding, now, before, checked)
         if finding.retire and not checked.customers:
@@ -156,10 +164,20 @@ class Checks:
         order = Order.DELETE if delete else Order.ARCHIVE
         checked.customers = [*checked.customers, _sighting(finding, now, order)]
 
+    async def _is_unpaid(self, customer_id: str) -> bool:
+        """What a key may not read by now is not known to be so."""
+        return await insistently(lambda: self._lister.paid(customer_id)) is False
+
     async def _look(self, customer_id: str, *, thoroughly: bool = False) -> Customer:
         return await insistently(
             lambda: self._stripe.inspect(customer_id, BULK, thoroughly=thoroughly, subscriptions=thoroughly)
         )
+
+
+def _unpaid(finding: Finding) -> set[str]:
+    """The customers of a duplicate of which the keeper's choice supposes that they have paid nothing."""
+    claimants: Sequence[dict[str, Any]] = finding.evidence.get("customers", ())
+    return {str(each["customer"]) for each in claimants if each.get("paid") is False}
 
 
 def _sighting(finding: Finding, seen: Customer, order: Order) -> CustomerSeen:

@@ -25,7 +25,7 @@ _WORTH = 4 * CUSTOMERS
 OVERLAP = 300_000
 """What changed within so long (ms) before the audit began is read again at its end."""
 _PAGE_OVERLAP = 50
-_USERS_AFTER, _USERS_READ, _LATE_READ = "users_after", "users_read", "late_read"
+_USERS_AFTER, _USERS_READ = "users_after", "users_read"
 _CURSORS = 5
 """So many users of a page are remembered to go on after: the last one may be deleted meanwhile."""
 
@@ -52,14 +52,20 @@ class Scan:
             UpstreamError: a side cannot be read; what was read is kept.
         """
         self._users.done, self._customers.done = self._space.counts()
-        self._users.total = await insistently(lambda: self._clerk.count(BULK))
         async with together() as group:
+            group.create_task(self._count_users())
             group.create_task(self._read_users())
             group.create_task(self._read_customers())
-        await self._read_late()
+        async with together() as group:
+            group.create_task(self._read_late_users())
+            group.create_task(self._read_late_customers())
+        self._late.ended = True
         self._space.index()
 
     # Clerk.
+
+    async def _count_users(self) -> None:
+        self._users.total = await insistently(lambda: self._clerk.count(BULK))
 
     async def _read_users(self) -> None:
         known = self._space.meta()
@@ -171,9 +177,8 @@ class Scan:
 
     # What has changed meanwhile.
 
-    async def _read_late(self) -> None:
-        began = int(self._space.meta()["began"])
-        offset, since = 0, began - OVERLAP
+    async def _read_late_users(self) -> None:
+        offset, since = 0, int(self._space.meta()["began"]) - OVERLAP
         while True:
             page = await insistently(
                 lambda offset=offset: self._clerk.users(BULK, limit=USERS, offset=offset, order_by="-updated_at")  # type: ignore[misc]
@@ -184,18 +189,17 @@ class Scan:
             if not page.more or len(late) < len(page.users):
                 break
             offset += USERS - _PAGE_OVERLAP
-        after: str | None = None
+
+    async def _read_late_customers(self) -> None:
+        began = int(self._space.meta()["began"])
+        low, high, after = (began - OVERLAP) // 1000, began // 1000 + 10 * 86_400, None
         while True:
-            listed = await insistently(
-                lambda after=after: self._lister.page(since // 1000, began // 1000 + 10 * 86_400, after)  # type: ignore[misc]
-            )
+            listed = await insistently(lambda after=after: self._lister.page(low, high, after))  # type: ignore[misc]
             self._space.keep_customers(listed.customers, None)
             self._late.done += len(listed.customers)
             if not listed.more or not listed.customers:
                 break
             after = listed.customers[-1].customer_id
-        self._space.put({_LATE_READ: "1"})
-        self._late.ended = True
 
 
 def _density(page: Sequence[SeenCustomer]) -> float:

@@ -16,6 +16,7 @@ from counterfoil.audit.apply import Applier, Report, Tell
 from counterfoil.audit.checks import Checks
 from counterfoil.audit.plan_file import About, Note, Notes
 from counterfoil.audit.progress import Progress
+from counterfoil.billing.listing import CustomerLister
 from counterfoil.clerk.api import AiohttpTransport
 from counterfoil.cli.bars import shown
 from counterfoil.cli.local import send
@@ -122,7 +123,9 @@ async def _apply(settings: Settings, plan: Path, max_deletes: int, *, quiet: boo
     progress = Progress()
     with Notes(plan) as notes:
         async with shown(progress, quiet=quiet), _hands(settings, about) as (hands, broken):
-            checks = Checks(hands.upstreams.stripe, hands.policy, max_deletes - notes.deleted())
+            stripe = hands.upstreams.stripe
+            lister = CustomerLister(stripe, settings.metadata_key)
+            checks = Checks(stripe, lister, hands.policy, max_deletes - notes.deleted())
             applier = Applier(
                 hands.database, hands.upstreams.clerk, checks, hands.policy, hands.tell, progress, notes
             )

@@ -104,7 +104,7 @@ class Ensurer:
             written.cancel()
             self._waiting -= 1
             ask.waiters -= 1
-            if ask.waiters == 0:
+            if ask.waiters == 0 and ask.written.is_set():
                 ask.task.cancel()  # nobody waits; what was written is done all the same
                 self._forget(subject_id, ask)
 
@@ -125,8 +125,13 @@ class Ensurer:
     def _begin(self, subject_id: str) -> _Ask:
         ask = self._asks[subject_id] = _Ask()
         ask.task = asyncio.create_task(self._follow(subject_id, ask))
-        ask.task.add_done_callback(lambda _: self._forget(subject_id, ask))
+        ask.task.add_done_callback(lambda task: self._over(subject_id, ask, task))
         return ask
+
+    def _over(self, subject_id: str, ask: _Ask, task: asyncio.Task[Standing]) -> None:
+        if not task.cancelled():
+            task.exception()  # whoever waited has it; perhaps nobody did any more
+        self._forget(subject_id, ask)
 
     def _forget(self, subject_id: str, ask: _Ask) -> None:
         if self._asks.get(subject_id) is ask:
@@ -138,6 +143,9 @@ class Ensurer:
         await self._context.database.write(lambda connection: ask_for(connection, subject_id, since, now))
         ask.written.set()
         self._wake()
+        if not ask.waiters:
+            self._forget(subject_id, ask)
+            return PENDING
         pause = _FIRST_LOOK
         while True:
             ask.moved.clear()
