@@ -272,3 +272,84 @@ async def test_reads_that_lag_behind_a_sign_up_do_not_make_a_deletion_of_it(worl
     assert len(world.sandbox.calls("clerk", "users.get")) > 4
     assert world.customer_of(user).id == customer
     world.assert_in_step()
+
+
+@scenario
+async def test_what_stripe_finishes_after_a_restore_is_named_in_clerk_within_a_day(world: World) -> None:
+    """The day's scan came after its walk, so that nobody read the user until the next day's."""
+    user = world.sandbox.clerk.create_user(world.time(), email="ada@example.com", first_name="Ada", silent=True)
+    await world.run(DAY)
+    node = await world.start(COUNTERFOIL_API_TOKEN=TOKEN)
+    await world.settle()
+    backup = await world.copy_database()
+    late = Fault(kind="late_500", late=6 * HOUR)
+    world.sandbox.plan_fault("stripe", "customers.create", late)
+    await ensure(node.application, user, wait=0)
+    await world.run(1.0)
+    await world.crash(node)
+    await world.put_back(backup)
+    await world.start()
+    await world.run(25 * HOUR)
+    customer = world.customer_of(user)
+    assert world.sandbox.clerk.users[user].public_metadata == {"stripeCustomerId": customer.id}
+
+
+@pytest.mark.parametrize("email", ["ada@example.com", None])
+@scenario
+async def test_a_plan_takes_a_customer_that_people_moved_to_a_user_who_had_none(
+    world: World, email: str | None
+) -> None:
+    """No scan had met it: the line made the user a second one, or was refused where the user has no address."""
+    world.sandbox.lift_limits()
+    ada = world.sandbox.clerk.create_user(world.time(), email=email, first_name="Ada", silent=True)
+    customer = world.sandbox.stripe.create_customer(world.time(), name="Ada", email="old@example.com")
+    await world.run(DAY)
+    node = await world.start()
+    await world.settle()
+    world.sandbox.stripe.edit_customer(world.time(), customer, metadata={"clerkUserId": ada})
+    await world.run(2 * HOUR)
+    await world.crash(node)
+    found, plan = await planned(world, SWIFT)
+    assert (ada, customer, "unlinked") in [(each.subject_id, each.customer_id, each.kind) for each in found]
+    report = await apply(world, plan, SWIFT)
+    assert (report.refused, report.skipped) == ([], [])
+    assert world.customer_of(ada).id == customer
+    assert world.sandbox.clerk.users[ada].public_metadata == {"stripeCustomerId": customer}
+
+
+@scenario
+async def test_a_customer_that_the_database_holds_for_another_is_not_proposed_for_adoption(world: World) -> None:
+    """The line was refused every time: one user's metadata names what another's link holds."""
+    world.sandbox.lift_limits()
+    node = await world.start()
+    bob = world.sign_up("bob@example.com")
+    await world.settle()
+    customer = world.customer_of(bob).id
+    ada = world.sandbox.clerk.create_user(world.time(), email="ada@example.com", first_name="Ada", silent=True)
+    await world.crash(node)
+    world.sandbox.clerk.set_public_metadata(world.time(), ada, {"stripeCustomerId": customer}, silent=True)
+    world.sandbox.clerk.set_public_metadata(world.time(), bob, {"stripeCustomerId": None}, silent=True)
+    world.sandbox.stripe.edit_customer(world.time(), customer, metadata={"clerkUserId": ""})
+    await world.run(HOUR)
+    _, found = await audit(world, SWIFT)
+    (line,) = (each for each in found if each.kind == "unclaimed")
+    assert (line.customer_id, line.repair) == (customer, None)
+    assert line.why.endswith(f"the database holds it for {bob}")
+
+
+@scenario
+async def test_where_people_moved_a_users_customer_away_no_other_is_proposed_in_its_place(world: World) -> None:
+    """The line was refused while the link held the one that had been moved."""
+    world.sandbox.lift_limits()
+    node = await world.start()
+    ada, bob = world.sign_up("ada@example.com"), world.sign_up("bob@example.com")
+    await world.settle()
+    held, free = world.customer_of(ada).id, world.sandbox.stripe.create_customer(world.time(), name="Ada")
+    await world.crash(node)
+    world.sandbox.stripe.edit_customer(world.time(), held, metadata={"clerkUserId": bob})
+    world.sandbox.clerk.set_public_metadata(world.time(), ada, {"stripeCustomerId": free}, silent=True)
+    await world.run(HOUR)
+    _, found = await audit(world, SWIFT)
+    (line,) = (each for each in found if each.kind == "unclaimed")
+    assert (line.customer_id, line.repair) == (free, None)
+    assert line.why.endswith(f"the database holds {held} for the user, which is there and names somebody else")

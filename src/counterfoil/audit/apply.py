@@ -17,8 +17,8 @@ from counterfoil.clerk.api import ClerkApi
 from counterfoil.core.creating import own_name
 from counterfoil.core.customer import difference, wanted_fields
 from counterfoil.core.finding import Finding, Kind, Repair
-from counterfoil.core.link import Deletion, Fields, Link, Ruling
-from counterfoil.core.news import UserBody
+from counterfoil.core.link import Deletion, Fields, Link, Order, Ruling
+from counterfoil.core.news import CustomerSeen, UserBody
 from counterfoil.core.policy import LinkBack, Policy
 from counterfoil.store.database import Database
 from counterfoil.store.orders import Errand, Standing, standings
@@ -202,7 +202,7 @@ class Applier:
             subject_id=subject_id,
             item=", ".join(sorted({str(each.kind) for each, _ in kept})),
             body=user,
-            customers=tuple(each for _, checked in kept for each in checked.customers),
+            customers=_each_once([each for _, checked in kept for each in checked.customers]),
             applied=applied,
             unwritten=unwritten,
             replaces=replaces,
@@ -292,6 +292,12 @@ class Applier:
             self._report.skipped += notes
         else:
             (self._report.person if became == "person" else self._report.refused).extend(notes)
+
+
+def _each_once(customers: Sequence[CustomerSeen]) -> tuple[CustomerSeen, ...]:
+    """What is approved for a customer by one line stands, whatever another line of the subject says of it."""
+    ordered = sorted(customers, key=lambda each: each.order is not Order.NONE)
+    return tuple({each.customer_id: each for each in ordered}.values())
 
 
 def _rests_on_an_address(found: Finding) -> bool:

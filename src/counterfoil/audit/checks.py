@@ -125,8 +125,9 @@ class Checks:
             reason = await self._check_evidence(finding, user, customer_id)
             if reason is not None:
                 return reason
-        if finding.repair in {Repair.RETIRE, Repair.ADOPT}:
-            checked.customers = [*checked.customers, _sighting(finding, now, Order.ADOPT)]
+        # A person may have moved it to the user after the scan that met it: who does not know it makes another.
+        order = Order.ADOPT if finding.repair in {Repair.RETIRE, Repair.ADOPT} else Order.NONE
+        checked.customers = [*checked.customers, _sighting(finding, now, order)]
         return None
 
     async def _check_evidence(self, finding: Finding, user: UserBody, customer_id: str) -> Checked | None:
@@ -182,5 +183,10 @@ def _unpaid(finding: Finding) -> set[str]:
 
 def _sighting(finding: Finding, seen: Customer, order: Order) -> CustomerSeen:
     return CustomerSeen(
-        subject_id=str(finding.subject_id), customer_id=seen.customer_id, created=0, mark=seen.mark, order=order
+        subject_id=str(finding.subject_id),
+        customer_id=seen.customer_id,
+        created=0,
+        mark=seen.mark,
+        archived=seen.archived,
+        order=order,
     )

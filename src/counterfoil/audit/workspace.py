@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS users (subject_id TEXT PRIMARY KEY, named TEXT, email
     WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS customers (customer_id TEXT PRIMARY KEY, owner TEXT, email TEXT, live INT,
     body BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS links (subject_id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS links (subject_id TEXT PRIMARY KEY, customer_id TEXT, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS mapping (subject_id TEXT PRIMARY KEY, customer_id TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS findings (key TEXT PRIMARY KEY, subject_id TEXT, kind TEXT NOT NULL,
     rank INT NOT NULL, subscribed INT NOT NULL, recent INT NOT NULL, person INT NOT NULL, body BLOB NOT NULL)
@@ -44,9 +44,10 @@ CREATE INDEX IF NOT EXISTS ix_customers_email ON customers (email) WHERE email I
 CREATE INDEX IF NOT EXISTS ix_users_named ON users (named) WHERE named IS NOT NULL;
 CREATE INDEX IF NOT EXISTS ix_users_email ON users (email) WHERE email IS NOT NULL;
 CREATE INDEX IF NOT EXISTS ix_mapping_customer ON mapping (customer_id);
+CREATE INDEX IF NOT EXISTS ix_links_customer ON links (customer_id) WHERE customer_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS ix_findings_subject ON findings (subject_id);
 """
-_FORMAT = "2"
+_FORMAT = "3"
 _SEVERAL = 5
 """Of what makes a case ambiguous, a few are enough."""
 _RIVALS = (
@@ -237,9 +238,9 @@ class Workspace(Found):
 
     def keep_links(self, links: Iterable[Link]) -> None:
         """Links of our own database, as they are now."""
-        rows = [(each.subject_id, _encode(each)) for each in links]
+        rows = [(each.subject_id, each.customer_id, _encode(each)) for each in links]
         self._db.execute("BEGIN")
-        self._db.executemany("INSERT OR REPLACE INTO links VALUES (?, ?)", rows)
+        self._db.executemany("INSERT OR REPLACE INTO links VALUES (?, ?, ?)", rows)
         self._db.execute("COMMIT")
         self._linked = True
 
@@ -363,16 +364,17 @@ class Workspace(Found):
             Candidate(
                 customer=each,
                 named_by=self._subjects(_RIVALS, key),
-                given_to=self._given_to(key, user.subject_id),
+                given_to=self._other("mapping", key, user.subject_id),
+                held_by=self._other("links", key, user.subject_id),
                 shared_with=shared,
             )
             for key, each in sorted(found.items())
             if not each.archived
         )
 
-    def _given_to(self, customer_id: str, subject_id: str) -> str | None:
-        """The other user to whom the mapping file gives a customer."""
-        query = "SELECT subject_id FROM mapping WHERE customer_id = ? AND subject_id <> ?"
+    def _other(self, table: str, customer_id: str, subject_id: str) -> str | None:
+        """The other user to whom the mapping file gives a customer, or whose link holds it."""
+        query = f"SELECT subject_id FROM {table} WHERE customer_id = ? AND subject_id <> ?"  # noqa: S608 - our own
         row = self._db.execute(query, (customer_id, subject_id)).fetchone()
         return row[0] if row is not None else None
 

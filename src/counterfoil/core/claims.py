@@ -50,12 +50,25 @@ def without(state: State, user: UserBody, policy: Policy) -> list[Finding]:
     if named is not None and state.mapped is None and policy.adopt is not Adopt.NEVER:
         by_name = _by_name(state, named, missing)
         if by_name is not None:
-            return by_name
+            return [_unless_held(state, each) for each in by_name]
     if state.mapped is None and policy.adopt is not Adopt.NEVER and missing:
         by_email = [_by_email(state, user, each, policy) for each in _free(state)]
         if by_email:
-            return by_email
+            return [_unless_held(state, each) for each in by_email]
     return missing
+
+
+def _unless_held(state: State, found: Finding) -> Finding:
+    """What our database holds otherwise, people have moved: to adopt by a rule would hide what they meant."""
+    if found.kind is not Kind.UNCLAIMED or found.repair is None:
+        return found
+    claim = next((each for each in state.candidates if each.customer.customer_id == found.customer_id), None)
+    why = None
+    if claim is not None and claim.held_by is not None:
+        why = f"the database holds it for {claim.held_by}"
+    elif state.held is not None and state.held.customer_id != found.customer_id:
+        why = f"the database holds {state.held.customer_id} for the user, which is there and names somebody else"
+    return msgspec.structs.replace(found, repair=None, why=f"{found.why}; {why}") if why is not None else found
 
 
 def _missing(state: State, user: UserBody, policy: Policy) -> list[Finding]:

@@ -64,6 +64,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     shared_with: tuple[str, ...] = ()
     given_to: str | None = None
     """Another user, to whom the mapping file gives it."""
+    held_by: str | None = None
+    """Another user, whose customer it is by our database."""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

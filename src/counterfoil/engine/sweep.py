@@ -81,12 +81,14 @@ class Sweeper:
         await self._remember({_SWEPT_TO: str(began)})
 
     async def walk(self) -> None:
-        """Meet every user, by cursor; then have the links that were not met read one by one, and scan Stripe."""
+        """Scan Stripe; then meet every user, by cursor, and have the links that were not met read one by one."""
         known = await self._load()
         number, began, after = int(known.get(_WALK, "0")), int(known.get(_WALK_BEGAN, "0")), known.get(WALK_AFTER)
         if after is None:
             number, began = number + 1, self._context.clock.now()
             await self._remember({_WALK: str(number), _WALK_BEGAN: str(began), WALK_AFTER: ""})
+        # First: whose customer it meets is met here in turn.
+        await self._context.catch_up.again()
         while True:
             page = await self._page(after or None)
             if page.last is not None:
@@ -95,7 +97,6 @@ class Sweeper:
                 break
             after = page.last
         await self._confirm_the_rest(number, began)
-        await self._context.catch_up.again()
         ended = str(self._context.clock.now())
         await self._remember({WALK_AFTER: None, WALK_ENDED: ended})
         _log.info("walk.done", number=number)
