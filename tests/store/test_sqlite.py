@@ -7,11 +7,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, RootTransaction, event, text
 
 from counterfoil.core.link import Lane, Link
 from counterfoil.errors import DatabaseUnavailable
-from counterfoil.store import links
+from counterfoil.store import links, sqlite_database
 from counterfoil.store.database import Database, InlineDatabase
 from counterfoil.store.engine import connect
 from counterfoil.store.sqlite_database import SqliteDatabase
@@ -62,6 +62,31 @@ async def test_a_lock_that_somebody_else_holds_is_waited_for_without_holding_up_
         other.execute("COMMIT")
     assert await writing == 1
     assert on_disk(url) == [1]
+    await database.close()
+
+
+async def test_a_lock_that_lasts_is_waited_for_once_by_all_who_wait(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_database, "_LOCKED", 0.05)
+    database = SqliteDatabase(url)
+    await database.write(make_table)
+    waited: list[int] = []
+    begin = database._begin
+
+    async def counted() -> RootTransaction:
+        waited.append(1)
+        return await begin()
+
+    monkeypatch.setattr(database, "_begin", counted)
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        told = await asyncio.gather(*(database.write(add(number)) for number in range(3)), return_exceptions=True)
+        other.execute("COMMIT")
+    assert [type(each) for each in told] == 3 * [DatabaseUnavailable]
+    assert len(waited) == 1
+    assert await database.write(add(7)) == 7
+    assert on_disk(url) == [7]
     await database.close()
 
 

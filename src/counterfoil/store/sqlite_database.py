@@ -18,8 +18,9 @@ from counterfoil.store.engine import Job, T, connect, unavailable
 
 _BATCH = 1_000
 """Jobs in one transaction at most."""
-_LOCKED = 5.0
-"""Seconds for which another process may hold the file."""
+_LOCKED = 3.0
+"""Seconds for which another process may hold the file. Four times this may pass until a delivery is refused: two
+transactions that are under way, and two that its batch waits for; Svix gives it 15 s (facts 1.2)."""
 _LOOK_AGAIN = 0.01
 
 
@@ -96,13 +97,20 @@ class SqliteDatabase:
         """All jobs in one transaction; if one fails, each by itself, so that it spoils only its own."""
         try:
             transaction = await self._begin()
+        except Exception as error:
+            # No job's fault: the next one by itself would only wait as long again.
+            self._roll_back()
+            for waiting in batch:
+                waiting.error = _told(error)
+            return
+        try:
             for waiting in batch:
                 waiting.result = waiting.job(transaction.connection)
             await asyncio.get_running_loop().run_in_executor(self._committer, transaction.commit)
         except Exception as error:
             self._roll_back()
             if len(batch) == 1:
-                batch[0].error = unavailable(error) if isinstance(error, DBAPIError | sqlite3.Error) else error
+                batch[0].error = _told(error)
                 return
             for waiting in batch:
                 await self._transact([waiting])
@@ -119,6 +127,11 @@ class SqliteDatabase:
                 if "locked" not in str(error) or loop.time() >= end:
                     raise
             await asyncio.sleep(_LOOK_AGAIN)
+
+
+def _told(error: Exception) -> Exception:
+    """What whoever waits is told."""
+    return unavailable(error) if isinstance(error, DBAPIError | sqlite3.Error) else error
 
 
 def _empty_log(url: str) -> None:
