@@ -76,9 +76,34 @@ async def test_a_byte_that_begins_no_request_does_not_hold_a_connection_open(las
         if last == b"\r\n":
             client.send(b"x" * 100)
         assert (await client.answer())[0] == 404
-        client.send(last)
         [protocol] = site.connections
-        await until(lambda: protocol.timeout_keep_alive_task is None)
+        protocol._bodies = -1
+        client.send(last)
+        await until(lambda: protocol._bodies >= 0)
+        site.pass_time(HEAD_SECONDS + 1)
+        assert await client.closed()
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["at once", "after they were left for a while"])
+@pytest.mark.parametrize("sent", [raw(), b"GET /other HTTP/1.1\r\nhost: a\r\n\r\n"], ids=["a delivery", "another"])
+async def test_a_connection_that_asks_for_nothing_more_is_closed(sent: bytes, taken: bool) -> None:
+    async with served() as site:
+        client = (await site.open()).send(sent)
+        assert (await client.answer())[0] in {204, 404}
+        [protocol] = site.connections
+        if not taken:
+            protocol.pause_writing()
+            protocol.resume_writing()
+        site.pass_time(HEAD_SECONDS - 1)
+        assert site.connections == [protocol]
+        site.pass_time(HEAD_SECONDS + 1)
+        assert await client.closed()
+
+
+async def test_who_is_answered_before_his_body_is_read_does_not_hold_a_connection_open() -> None:
+    async with served() as site:
+        client = (await site.open()).send(b"GET /other HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n")
+        assert (await client.answer())[0] == 404
         site.pass_time(HEAD_SECONDS + 1)
         assert await client.closed()
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from counterfoil.clerk.webhook import Unreadable
 from counterfoil.core.news import UserEvent
-from counterfoil.web.receiver import TYPES_LIMIT, Reply
+from counterfoil.web.delivery_figures import TYPES_LIMIT
+from counterfoil.web.receiver import Reply
 
 from .support import NOW, USER, Headers, World, signed
 

@@ -25,6 +25,9 @@ from counterfoil.core.news import (
 from counterfoil.core.policy import ABSENT_TWICE, AHEAD, OLD_READ_WINS, RETRY_AGE
 
 _replace = msgspec.structs.replace
+# Made once: a union in the call itself is made anew for each delivery.
+_OF_THE_KNOWN = (UserAbsent, Ruled)
+_LIVE = (UserEvent, UserDeleted, Ruled)
 
 
 def fold_news(link: Link | None, news: News, since: int, now: int) -> Link | None:
@@ -42,13 +45,13 @@ def fold_news(link: Link | None, news: News, since: int, now: int) -> Link | Non
     """
     if link is None and isinstance(news, UserRead) and max(news.body.created_at, news.body.version) < since:
         return None  # met on a list, older than the first start and not changed since: no row until it is
-    if link is None and isinstance(news, UserAbsent | Ruled):
+    if link is None and isinstance(news, _OF_THE_KNOWN):
         return None
     base = link if link is not None else Link(subject_id=news.subject_id)
     if isinstance(news, UserAbsent) and never_used(base) and news.at_revision == base.revision:
         return None
     new = _fold(base, news, since, now)
-    if link is not None and new == link:
+    if new is link or (link is not None and new == link):
         return link
     return _schedule(link, new, news, now)
 
@@ -100,10 +103,9 @@ def never_used(link: Link) -> bool:
 
 def _schedule(link: Link | None, new: Link, news: News, now: int) -> Link:
     """Make the link due where the news gives a worker something to think about."""
-    quiet = {"source_version": new.source_version, "absent_at": new.absent_at, "doubted_at": new.doubted_at}
-    if link is not None and link.parked is None and _replace(link, **quiet) == new:
+    if link is not None and link.parked is None and _same_but_for_times(link, new):
         return new  # only a later version of what is known already: our own echo, a sign-in
-    live = isinstance(news, UserEvent | UserDeleted | Ruled) or (isinstance(news, Asked) and not news.bulk)
+    live = isinstance(news, _LIVE) or (isinstance(news, Asked) and not news.bulk)
     lane = Lane.LIVE if live or (new.dirty_at is not None and new.lane is Lane.LIVE) else Lane.BULK
     return _replace(
         new,
@@ -116,9 +118,15 @@ def _schedule(link: Link | None, new: Link, news: News, now: int) -> Link:
     )
 
 
+def _same_but_for_times(link: Link, new: Link) -> bool:
+    times = {"source_version": new.source_version, "absent_at": new.absent_at, "doubted_at": new.doubted_at}
+    return _replace(link, **times) == new
+
+
 def _doubt(link: Link, doubt: Doubt, now: int) -> Link:
     if doubt is Doubt.NONE:
-        return _replace(link, must_confirm=doubt, doubted_at=None)
+        trusted = link.must_confirm is doubt and link.doubted_at is None
+        return link if trusted else _replace(link, must_confirm=doubt, doubted_at=None)
     since = link.doubted_at if link.must_confirm and link.doubted_at is not None else now
     return _replace(link, must_confirm=doubt, doubted_at=since)
 
@@ -133,6 +141,18 @@ def _with_body(link: Link, body: UserBody) -> Link:
         address=body.address,
         eligible=body.eligible,
         mapping_error=body.mapping_error,
+    )
+
+
+def _holds(link: Link, body: UserBody) -> bool:
+    """Whether the link has just this body: the delivery came twice."""
+    return (
+        link.fields == body.fields
+        and link.link_back == body.link_back
+        and link.private_name == body.private_name
+        and link.address is body.address
+        and link.eligible is body.eligible
+        and link.mapping_error == body.mapping_error
     )
 
 
@@ -171,12 +191,11 @@ def _fold_event(link: Link, event: UserEvent, since: int, now: int) -> Link:
     if body.version > link.source_version:
         kept = Doubt.READ if link.must_confirm is Doubt.READ else doubt
         return _doubt(_with_body(link, body), kept, now)
-    ours, theirs = _weight(link), _weight(body)
-    if ours == theirs:
+    if _holds(link, body):
         joined = link.must_confirm if link.must_confirm >= Doubt.CONFLICT else min(link.must_confirm, doubt)
         return _doubt(link, joined, now)
     conflict = max(link.must_confirm, Doubt.CONFLICT)
-    return _doubt(_with_body(link, body) if theirs > ours else link, conflict, now)
+    return _doubt(_with_body(link, body) if _weight(body) > _weight(link) else link, conflict, now)
 
 
 def _fold_read(link: Link, read: UserRead, since: int, now: int) -> Link:

@@ -95,7 +95,7 @@ class ParkReason(StrEnum):
     OBSERVED = "observed"  # serve --observe: would act, may not
 
 
-class Link(msgspec.Struct, frozen=True, kw_only=True):
+class Link(msgspec.Struct, frozen=True):
     """One user's row. Three owners; none writes another's columns.
 
     *Intake*: ``subject_id`` to ``revision``; *worker*: ``customer_id`` to ``last_error``;

@@ -166,7 +166,7 @@ def _fold_chunk(connection: Connection, news: Sequence[News], since: int, now: i
     return _fold_rows(connection, before, _heard(connection, before, news), since, now)
 
 
-def _heard(connection: Connection, before: Mapping[str, Link], news: Sequence[News]) -> list[News]:
+def _heard(connection: Connection, before: Mapping[str, Link], news: Sequence[News]) -> Sequence[News]:
     """``news`` without customers that are none: those that their link holds, and those sighted already."""
     seen = {
         each.customer_id: each
@@ -178,6 +178,8 @@ def _heard(connection: Connection, before: Mapping[str, Link], news: Sequence[Ne
             or before[each.subject_id].customer_id != each.customer_id
         )
     }
+    if not seen and not any(isinstance(each, CustomerSeen) for each in news):
+        return news
     new = sightings.sight(connection, [seen[key] for key in sorted(seen)]) if seen else set()
     return [
         each

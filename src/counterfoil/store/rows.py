@@ -1,6 +1,7 @@
 """Links to rows and back."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from enum import IntEnum
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -20,6 +21,31 @@ _SIZES = (64, 16, 4, 1)
 _POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 _encoder = msgspec.json.Encoder()
 _decode_fields = msgspec.json.Decoder(Fields).decode
+
+
+def _members(kind: type[IntEnum]) -> Callable[[int], IntEnum]:
+    """The members by their numbers, which go up from 0: several times as fast as calling the class."""
+    members = tuple(kind)
+    assert [int(member) for member in members] == list(range(len(members)))
+    return members.__getitem__
+
+
+_READERS = tuple(
+    (COLUMNS.index(name), read)
+    for read, names in (
+        ((False, True).__getitem__, ("eligible", "wanted", "asked", "sighted", "claiming")),
+        (_members(Address), ("address",)),
+        (_members(Deletion), ("deletion",)),
+        (_members(Doubt), ("must_confirm",)),
+        (_members(Ruling), ("ruling",)),
+        (_members(Lane), ("lane",)),
+        (_decode_fields, ("fields", "applied", "intent_params")),
+        (Ended, ("ended",)),
+        (ParkReason, ("parked",)),
+    )
+    for name in names
+)
+"""How values are read that a database holds otherwise than a link does."""
 
 
 def to_row(link: Link) -> dict[str, Any]:
@@ -69,27 +95,12 @@ def to_intake_row(link: Link) -> tuple[Any, ...]:
 
 def to_link(row: Sequence[Any]) -> Link:
     """A link from a row selected with `COLUMN_LIST`."""
-    values: Mapping[str, Any] = dict(zip(COLUMNS, row, strict=True))
-    return Link(
-        **{
-            **values,
-            "wanted": bool(values["wanted"]),
-            "sighted": bool(values["sighted"]),
-            "address": Address(values["address"]),
-            "eligible": bool(values["eligible"]),
-            "asked": bool(values["asked"]),
-            "claiming": bool(values["claiming"]),
-            "fields": _fields(values["fields"]),
-            "applied": _fields(values["applied"]),
-            "intent_params": _fields(values["intent_params"]),
-            "deletion": Deletion(values["deletion"]),
-            "must_confirm": Doubt(values["must_confirm"]),
-            "ruling": Ruling(values["ruling"]),
-            "ended": Ended(values["ended"]) if values["ended"] is not None else None,
-            "lane": Lane(values["lane"]),
-            "parked": ParkReason(values["parked"]) if values["parked"] is not None else None,
-        }
-    )
+    values = list(row)
+    for place, read in _READERS:
+        value = values[place]
+        if value is not None:
+            values[place] = read(value)
+    return Link(*values)
 
 
 def returning_links(statement: str, *more: str) -> TextualSelect:
@@ -159,7 +170,3 @@ def to_records(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def fields_json(fields: Fields | None) -> str | None:
     """Fields, as a column holds them."""
     return None if fields is None else _encoder.encode(fields).decode()
-
-
-def _fields(text: str | None) -> Fields | None:
-    return None if text is None else _decode_fields(text)

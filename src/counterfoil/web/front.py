@@ -9,7 +9,7 @@ way, to an ASGI application.
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -87,15 +87,44 @@ class _Nobody:
 _NOBODY_WAITS = _Nobody()
 
 
+class _Answers:
+    """Answers as they go over the wire: few are ever different within a second, after which the date is."""
+
+    def __init__(self) -> None:
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._made: dict[tuple[Reply, bool], bytes] = {}
+
+    def of(self, reply: Reply, keep_alive: bool, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """``headers``: uvicorn's, of which each second has a list of its own."""
+        if headers is not self._headers:
+            self._headers = headers
+            self._made.clear()
+        made = self._made.get((reply, keep_alive))
+        if made is None:
+            made = self._made[reply, keep_alive] = self._make(reply, keep_alive)
+        return made
+
+    def _make(self, reply: Reply, keep_alive: bool) -> bytes:
+        body = reply.text.encode()
+        head = [STATUS_LINE[reply.status]]
+        own = (_TEXT, (b"content-length", b"%d" % len(body))) if reply.status != 204 else ()
+        for name, value in chain(self._headers, own, reply.headers):
+            head += (name, b": ", value, b"\r\n")
+        if not keep_alive:
+            head.append(b"connection: close\r\n")
+        return b"".join((*head, b"\r\n", body))
+
+
 class DeliveryProtocol(HttpToolsProtocol):
     """One connection."""
 
     cycle: Any
     """The last request: a `Delivery`, or uvicorn's own."""
 
-    def __init__(self, receiver: Receiver | None, path: bytes, **given: Any) -> None:
+    def __init__(self, receiver: Receiver | None, path: bytes, answers: _Answers, **given: Any) -> None:
         super().__init__(**given)
         self._receiver = receiver
+        self._answers = answers
         self._path = path
         self._delivery: Delivery | None = None
         """The delivery that is being read."""
@@ -105,7 +134,7 @@ class DeliveryProtocol(HttpToolsProtocol):
         self._bodies = 0
         """Bytes of bodies in the data that is being parsed: they have limits of their own."""
         self._deadline: float | None = None
-        """When what is being read must have come; ``None``: nothing is."""
+        """When what is being read, or the next request, must have come; ``None``: it is ours to answer."""
 
     # What comes in.
 
@@ -123,19 +152,21 @@ class DeliveryProtocol(HttpToolsProtocol):
             self._head += max(0, len(data) - self._bodies)
             if self._head > HEAD_LIMIT:
                 self._refuse(431)
-        if self._deadline is None and self.timeout_keep_alive_task is None and self._is_idle():
-            # Something came that begins no request: empty lines, or the rest of a body that nobody reads.
-            self._deadline = self.loop.time() + HEAD_SECONDS
 
     def _is_idle(self) -> bool:
         """Whether all that came has been answered."""
         return not self.pipeline and (self.cycle is None or self.cycle.response_complete)
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        # uvicorn's own makes an ASGI scope, which deliveries have no use for.
+        self.url, self.headers = b"", []
         self._requests += 1
         self._head = 0
         self._deadline = self.loop.time() + HEAD_SECONDS
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # uvicorn's own looks at each one for what is looked for once, when all are here.
+        self.headers.append((name.lower(), value))
 
     def on_chunk_header(self) -> None:
         """A part of a body begins, or its trailers do."""
@@ -145,13 +176,13 @@ class DeliveryProtocol(HttpToolsProtocol):
         self._head = 0
         if self._receiver is None or not self._is_delivery():
             self._deadline = None
-            super().on_headers_complete()
+            self._pass_on()
             return
         before = self.cycle
         if self.transport.is_closing() or (type(before) is Delivery and not before.keep_alive):
             return  # nothing comes after the last request of a connection
         turn = before is None or before.response_complete
-        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
         if self.parser.get_method() == b"HEAD":
             keep_alive = False  # nobody reads the text of its answer
         self._delivery = self.cycle = delivery = Delivery(self, keep_alive=keep_alive, turn=turn)
@@ -159,12 +190,22 @@ class DeliveryProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((delivery, self.app))  # type: ignore[arg-type]
         self._deadline = self.loop.time() + READ_SECONDS
-        if self._announced() > self._receiver.body_limit:
+        size, waits = _announced(self.headers)
+        if size > self._receiver.body_limit:
             self._give_up(self._receiver.too_large())
-        elif self.expect_100_continue:
+        elif waits:
             if turn:
                 self.transport.write(_GO_ON)
             delivery.waits_to_send = not turn
+
+    def _pass_on(self) -> None:
+        """Have uvicorn begin the request whose head was read."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        self.expect_100_continue = _announced(headers)[1]
+        self.headers += headers  # the scope has this very list
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._bodies += len(body)
@@ -225,12 +266,6 @@ class DeliveryProtocol(HttpToolsProtocol):
         # A query, a whole address, another way to write it.
         return unquote_to_bytes(httptools.parse_url(self.url).path or b"") == self._path
 
-    def _announced(self) -> int:
-        for name, value in self.headers:
-            if name == b"content-length":
-                return int(value)  # a number: the parser has used it
-        return 0
-
     # What goes out.
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
@@ -256,15 +291,7 @@ class DeliveryProtocol(HttpToolsProtocol):
         """Send an answer whose turn it is."""
         if self.transport.is_closing():
             return
-        body = reply.text.encode()
-        head = [STATUS_LINE[reply.status]]
-        own = (_TEXT, (b"content-length", b"%d" % len(body))) if reply.status != 204 else ()
-        for name, value in chain(self.server_state.default_headers, own, reply.headers):
-            head += (name, b": ", value, b"\r\n")
-        if not delivery.keep_alive:
-            head.append(b"connection: close\r\n")
-        head += (b"\r\n", body)
-        self.transport.write(b"".join(head))
+        self.transport.write(self._answers.of(reply, delivery.keep_alive, self.server_state.default_headers))
         delivery.response_complete = True
         if not delivery.keep_alive:
             self.transport.close()
@@ -272,6 +299,17 @@ class DeliveryProtocol(HttpToolsProtocol):
         self.on_response_complete()
         if self.flow.write_paused:
             self.flow.pause_reading()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn does, but for its timer, which would be made and cancelled for each request."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._deadline is None:
+            self._deadline = self.loop.time() + HEAD_SECONDS
 
     def pause_writing(self) -> None:
         """The client takes no answers: it is given time, and no more is read of it meanwhile."""
@@ -281,8 +319,9 @@ class DeliveryProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """It takes them again."""
         super().resume_writing()
-        # What was being read must still come.
-        self._deadline = self.loop.time() + READ_SECONDS if self._head >= 0 else None
+        # What was being read must still come, or the next request.
+        waits = self._head >= 0 or self._is_idle()
+        self._deadline = self.loop.time() + READ_SECONDS if waits else None
         self.flow.resume_reading()
 
     def _refuse(self, status: int) -> None:
@@ -290,6 +329,17 @@ class DeliveryProtocol(HttpToolsProtocol):
         if self._is_idle():  # otherwise it would be taken for the answer to another
             self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
         self.transport.close()
+
+
+def _announced(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, bool]:
+    """What a head says of its body: bytes (0: it does not), and whether it comes only when it is asked for."""
+    size, waits = 0, False
+    for name, value in headers:
+        if name == b"content-length":
+            size = int(value)  # a number: the parser has used it
+        elif name == b"expect" and value.lower() == b"100-continue":
+            waits = True
+    return size, waits
 
 
 class Front(Server):
@@ -309,7 +359,7 @@ class Front(Server):
         super().__init__(
             Config(
                 application,
-                http=partial(DeliveryProtocol, receiver, path.encode()),  # type: ignore[arg-type]
+                http=partial(DeliveryProtocol, receiver, path.encode(), _Answers()),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -318,7 +368,6 @@ class Front(Server):
                 server_header=False,
                 proxy_headers=False,
                 backlog=1024,
-                timeout_keep_alive=int(HEAD_SECONDS),
                 # Whoever is too slow is not looked for any more by then.
                 timeout_graceful_shutdown=int(READ_SECONDS) + 2,
             )

@@ -18,11 +18,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 
 from counterfoil.clerk.webhook import SIGNING_HEADERS, Decoder, Ignored, Refusal, Unreadable, Verifier
 from counterfoil.core.news import UserDeleted, UserEvent
 from counterfoil.errors import IntakeFull, WebhookRefused, WebhookUnreadable
+from counterfoil.web.delivery_figures import DeliveryFigures
 
 Headers = Iterable[tuple[bytes, bytes]]
 """With lower-case names."""
@@ -32,11 +33,8 @@ Take = Callable[[UserEvent | UserDeleted | Unreadable, Callable[[bool], None]], 
 BODY_LIMIT = 1024 * 1024
 RETRY_AFTER = b"5"
 """Svix's second try comes after 5 s anyway."""
-TYPES_LIMIT = 50
-"""So many ignored types have a metric of their own; the rest share one."""
 
 _NAMES = {name.encode(): name for name in SIGNING_HEADERS}
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0)
 
 
 class Reply(NamedTuple):
@@ -49,46 +47,6 @@ class Reply(NamedTuple):
 
 _TAKEN = Reply(204)
 _FULL = Reply(503, "cannot be written now", ((b"retry-after", RETRY_AFTER),))
-
-
-class _Figures:
-    """What the receiver counts, with every label bound beforehand."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        outcomes = Counter(
-            "counterfoil_deliveries", "Deliveries by what became of them.", ["outcome"], registry=registry
-        )
-        refused = Counter(
-            "counterfoil_deliveries_refused", "Refused deliveries by reason.", ["reason"], registry=registry
-        )
-        self.taken = outcomes.labels("taken")
-        self.ignored = outcomes.labels("ignored")
-        self.unreadable = outcomes.labels("unreadable")
-        self.refused = outcomes.labels("refused")
-        self.full = outcomes.labels("full")
-        self.too_large = outcomes.labels("too_large")
-        self.too_slow = outcomes.labels("too_slow")
-        self.disconnected = outcomes.labels("disconnected")
-        self.not_post = outcomes.labels("not_post")
-        self.reasons = {str(reason): refused.labels(reason.name.lower()) for reason in Refusal}
-        self._types = Counter(
-            "counterfoil_ignored_events", "Signed events of no concern, by type.", ["type"], registry=registry
-        )
-        self._known: set[str] = set()
-        self.seconds = Histogram(
-            "counterfoil_delivery_seconds",
-            "From the whole request to the answer, of genuine deliveries.",
-            buckets=_BUCKETS,
-            registry=registry,
-        )
-
-    def ignore(self, kind: str) -> None:
-        self.ignored.inc()
-        if kind not in self._known:
-            if len(self._known) >= TYPES_LIMIT:
-                kind = "other"
-            self._known.add(kind)
-        self._types.labels(kind).inc()
 
 
 class Receiver:
@@ -117,7 +75,7 @@ class Receiver:
         self._verifier = verifier
         self._decoder = decoder
         self._take = take
-        self._figures = _Figures(registry)
+        self._figures = DeliveryFigures(registry)
         self._now = now
         self.body_limit = body_limit
 
@@ -130,7 +88,7 @@ class Receiver:
         began = time.perf_counter()
         figures = self._figures
         if method != b"POST":
-            figures.not_post.inc()
+            figures.outcomes["not_post"] += 1
             answer(Reply(405, "only POST", ((b"allow", b"POST"),)))
             return
         try:
@@ -138,20 +96,19 @@ class Receiver:
             item = self._read(self._verifier.verify(_known_headers(headers), body, now), body, now)
         except WebhookRefused as error:
             reason = str(error)
-            figures.refused.inc()
-            figures.reasons[reason].inc()
+            figures.refuse(reason)
             answer(Reply(400, reason))
             return
         if isinstance(item, Ignored):
             figures.ignore(item.type)
-            figures.seconds.observe(time.perf_counter() - began)
+            figures.took(time.perf_counter() - began)
             answer(_TAKEN)
             return
 
         def tell(written: bool) -> None:
-            kept = figures.unreadable if type(item) is Unreadable else figures.taken
-            (kept if written else figures.full).inc()
-            figures.seconds.observe(time.perf_counter() - began)
+            kept = "unreadable" if type(item) is Unreadable else "taken"
+            figures.outcomes[kept if written else "full"] += 1
+            figures.took(time.perf_counter() - began)
             answer(_TAKEN if written else _FULL)
 
         try:
@@ -167,17 +124,17 @@ class Receiver:
 
     def too_large(self) -> Reply:
         """To a body over the limit."""
-        self._figures.too_large.inc()
+        self._figures.outcomes["too_large"] += 1
         return Reply(413, "the body is too large")
 
     def too_slow(self) -> Reply:
         """To a body that did not come in time."""
-        self._figures.too_slow.inc()
+        self._figures.outcomes["too_slow"] += 1
         return Reply(408, "the body took too long")
 
     def ended(self) -> Reply:
         """To a client that has gone, or has ended its side, in the middle of the body."""
-        self._figures.disconnected.inc()
+        self._figures.outcomes["disconnected"] += 1
         return Reply(400, "the body ended early")
 
 
