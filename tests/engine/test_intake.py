@@ -97,21 +97,53 @@ async def test_who_hands_in_is_told_only_after_the_commit() -> None:
         assert store.woken == 1
 
 
+async def test_senders_who_wait_for_their_answers_do_not_come_to_keep_in_step() -> None:
+    """62 in one transaction and two early ones in the next would be two commits for 64, all of them waited for."""
+    sizes: list[int] = []
+
+    async def commit(items: Sequence[Taken]) -> None:
+        sizes.append(len(items))
+        await asyncio.sleep(0)
+
+    async def send() -> None:
+        while len(sizes) < 40:
+            await taken(intake, news(1))
+
+    intake = Intake(commit, wake=lambda: None)
+    async with running(intake):
+        await asyncio.gather(*(send() for _ in range(64)))
+    assert set(sizes[2:40]) == {32}
+
+
+async def test_a_batch_grows_halfway_to_all_that_wait_and_a_few_are_always_taken() -> None:
+    store = Store()
+    intake = Intake(store.commit, wake=store.wake)
+    async with running(intake):
+        tasks = await start(intake, *range(7))
+        store.allow()
+        await asyncio.gather(*tasks)
+        tasks = await start(intake, *range(300))
+        store.allow(10)
+        await asyncio.gather(*tasks)
+    assert [len(batch) for batch in store.batches] == [7, 154, 146]
+    assert store.written == [f"user_{number}" for number in (*range(7), *range(300))]
+
+
 async def test_while_one_commit_is_under_way_the_next_batch_gathers() -> None:
     store = Store()
     intake = Intake(store.commit, wake=store.wake)
     async with running(intake):
         first = await start(intake, 1)
         await store.begun.acquire()
-        rest = await start(intake, *range(2, 50))
-        assert intake.waiting == 48
+        rest = await start(intake, *range(2, 18))
+        assert intake.waiting == 16
         store.allow()
         await asyncio.gather(*first)
         assert not any(task.done() for task in rest)
         store.allow()
         await asyncio.gather(*rest)
-    assert [len(batch) for batch in store.batches] == [1, 48]
-    assert store.written == [f"user_{number}" for number in range(1, 50)]
+    assert [len(batch) for batch in store.batches] == [1, 16]
+    assert store.written == [f"user_{number}" for number in range(1, 18)]
 
 
 async def test_what_came_before_the_pump_is_taken_and_a_batch_has_a_limit() -> None:

@@ -23,6 +23,8 @@ Commit = Callable[[Sequence[Taken]], Awaitable[None]]
 
 BYTES_LIMIT = 64 * 1024 * 1024
 """Bodies that could not be read are kept whole: so many bytes of them may wait."""
+_ALWAYS = 16
+"""So many deliveries go into one transaction where they wait."""
 PROBE = 5.0
 """Seconds, after a commit that failed, until an empty batch is tried where no delivery comes."""
 
@@ -61,6 +63,7 @@ class Intake:
         self._items: list[Taken] = []
         self._waiters: list[Tell] = []
         self._bytes = 0
+        self._last = 0
         self._arrived = asyncio.Event()
         self._ended = asyncio.Event()
         self._running = False
@@ -140,9 +143,19 @@ class Intake:
         except TimeoutError:
             await self._commit_batch()
 
+    def _size(self) -> int:
+        """How many the next transaction takes: no more than halfway from the last one's to all that wait.
+
+        Who took all would leave none to come in while it commits, next a few that came early, for whose commit
+        all others wait, and then all again: senders who wait for their answers keep in step.
+        """
+        waiting = len(self._items)
+        return min(waiting, max(_ALWAYS, (waiting + self._last + 1) // 2), self._batch)
+
     async def _commit_batch(self) -> None:
-        items, self._items = self._items[: self._batch], self._items[self._batch :]
-        waiters, self._waiters = self._waiters[: self._batch], self._waiters[self._batch :]
+        size = self._last = self._size()
+        items, self._items = self._items[:size], self._items[size:]
+        waiters, self._waiters = self._waiters[:size], self._waiters[size:]
         kept = [len(item.body) for item in items if type(item) is Unreadable]
         written = False
         try:
