@@ -1,12 +1,12 @@
 """Links to rows and back."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import msgspec
-from sqlalchemy import Connection, Table, TextualSelect, column, text
+from sqlalchemy import Connection, Table, TextClause, TextualSelect, column, text
 from sqlalchemy.dialects import postgresql
 
 from counterfoil.core.link import Address, Deletion, Doubt, Ended, Fields, Lane, Link, ParkReason, Ruling
@@ -20,6 +20,18 @@ _SIZES = (64, 16, 4, 1)
 _POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 _encoder = msgspec.json.Encoder()
 _decode_fields = msgspec.json.Decoder(Fields).decode
+_READ: Mapping[str, Callable[[Any], object]] = {
+    **dict.fromkeys(("wanted", "sighted", "eligible", "asked", "claiming"), bool),
+    **dict.fromkeys(("fields", "applied", "intent_params"), _decode_fields),
+    "address": Address,
+    "deletion": Deletion,
+    "must_confirm": Doubt,
+    "ruling": Ruling,
+    "ended": Ended,
+    "lane": Lane,
+    "parked": ParkReason,
+}
+"""What a column's value becomes in a link, unless it is NULL."""
 
 
 def to_row(link: Link) -> dict[str, Any]:
@@ -69,27 +81,11 @@ def to_intake_row(link: Link) -> tuple[Any, ...]:
 
 def to_link(row: Sequence[Any]) -> Link:
     """A link from a row selected with `COLUMN_LIST`."""
-    values: Mapping[str, Any] = dict(zip(COLUMNS, row, strict=True))
-    return Link(
-        **{
-            **values,
-            "wanted": bool(values["wanted"]),
-            "sighted": bool(values["sighted"]),
-            "address": Address(values["address"]),
-            "eligible": bool(values["eligible"]),
-            "asked": bool(values["asked"]),
-            "claiming": bool(values["claiming"]),
-            "fields": _fields(values["fields"]),
-            "applied": _fields(values["applied"]),
-            "intent_params": _fields(values["intent_params"]),
-            "deletion": Deletion(values["deletion"]),
-            "must_confirm": Doubt(values["must_confirm"]),
-            "ruling": Ruling(values["ruling"]),
-            "ended": Ended(values["ended"]) if values["ended"] is not None else None,
-            "lane": Lane(values["lane"]),
-            "parked": ParkReason(values["parked"]) if values["parked"] is not None else None,
-        }
-    )
+    values: dict[str, Any] = dict(zip(COLUMNS, row, strict=True))
+    for name, read in _READ.items():
+        if values[name] is not None:
+            values[name] = read(values[name])
+    return Link(**values)
 
 
 def returning_links(statement: str, *more: str) -> TextualSelect:
@@ -111,12 +107,23 @@ def ids_parameter(connection: Connection, ids: Iterable[str]) -> str | list[str]
 
 
 def driver(connection: Connection) -> Any:
-    """SQLite: the driver's own connection, for what is done for every delivery.
+    """SQLite: the driver's own connection, for what is done for every delivery and in every turn.
 
     SQLAlchemy's layers around a statement cost several times what SQLite does in it. Its errors are the driver's
     (`sqlite3.Error`); who runs jobs knows both kinds.
     """
     return connection.connection.dbapi_connection
+
+
+def rows_of(
+    connection: Connection, statement: TextClause | TextualSelect, values: Mapping[str, Any]
+) -> Sequence[Sequence[Any]]:
+    """All rows of a statement of every turn; SQLite: from the `driver`, whose parameters are named the same way."""
+    if is_here(connection):
+        clause = cast("TextClause", statement.element) if isinstance(statement, TextualSelect) else statement
+        found: list[Sequence[Any]] = driver(connection).execute(clause.text, values).fetchall()
+        return found
+    return connection.execute(statement, values).all()
 
 
 def write_batch(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -159,7 +166,3 @@ def to_records(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def fields_json(fields: Fields | None) -> str | None:
     """Fields, as a column holds them."""
     return None if fields is None else _encoder.encode(fields).decode()
-
-
-def _fields(text: str | None) -> Fields | None:
-    return None if text is None else _decode_fields(text)
