@@ -77,7 +77,7 @@ class Ground:
         return known
 
     def _transact(self, job: Job[T], *, read_only: bool) -> T:
-        """As `InlineDatabase` does it, but for the connections: to ask for one each time is much of a play's work."""
+        """As `InlineDatabase` does it, on connections that are kept: to get one is much of a short job's work."""
         if not self.watched:
             return transact(self._engine.execution_options(read_only=read_only), job)
         if read_only not in self._open_connections:

@@ -4,7 +4,6 @@ Nothing here waits for a socket or a thread, so the loop need not ask for any: t
 """
 
 import asyncio
-import math
 import selectors
 from collections.abc import Callable
 
@@ -37,6 +36,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def _pass(self, seconds: float) -> None:
-        # Upwards, or what is waited for would not have come yet.
-        self._passed += math.ceil(seconds * _MICROSECONDS)
+        # What is due within less than a microsecond would never come.
+        self._passed += max(1, round(seconds * _MICROSECONDS))
         self._now = self._passed / _MICROSECONDS

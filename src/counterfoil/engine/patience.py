@@ -15,8 +15,8 @@ _log = structlog.get_logger(__name__)
 async def patiently(attempt: Callable[[], Awaitable[object]], failure: str) -> None:
     """Call ``attempt`` until it returns, with pauses that grow from 1 s to 60 s.
 
-    An upstream that asks for more time gets it. One that asks for less does not shorten the pause: in an outage whose
-    answers say "in a second" it would be asked every second for hours. A database gets 5 s at most.
+    An upstream that asks for more time gets it. One that asks for less does not shorten the pause: where all
+    answers of an outage say "in a second", it would be asked every second for hours. A database gets 5 s at most.
     ``failure`` is the event that each failed try is logged as. Errors that are neither an upstream's nor the
     database's are raised.
     """

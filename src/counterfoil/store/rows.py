@@ -118,7 +118,7 @@ def driver(connection: Connection) -> Any:
 def rows_of(
     connection: Connection, statement: TextClause | TextualSelect, values: Mapping[str, Any]
 ) -> Sequence[Sequence[Any]]:
-    """All rows of a statement of every turn; SQLite: from the `driver`, whose parameters are named the same way."""
+    """All rows of a statement of every turn; SQLite: from the `driver`, which names parameters the same way."""
     if is_here(connection):
         clause = cast("TextClause", statement.element) if isinstance(statement, TextualSelect) else statement
         found: list[Sequence[Any]] = driver(connection).execute(clause.text, values).fetchall()
