@@ -79,6 +79,8 @@ class Stage:
         """When something was attached to a customer."""
         self.moves: dict[str, set[str]] = {}
         """The customers that people moved, and all users concerned."""
+        self.taken: set[str] = set()
+        """The customers that people took from a user: moved, or deleted."""
         clerk = settings.clerk
         environ = {
             "CLERK_SECRET_KEY": clerk.secret_key,
