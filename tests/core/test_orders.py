@@ -72,8 +72,30 @@ def test_an_adoption(link: Link, customer: Customer | None, done: Step) -> None:
     assert step(link, Order.ADOPT, *filter(None, [customer])) == done
 
 
-def test_the_one_that_stays_is_taken_before_any_other_goes() -> None:
-    both = (ordered(Order.DELETE, "cus_8"), sighting("cus_7"), ordered(Order.ADOPT))
+@pytest.mark.parametrize(
+    ("link", "customer", "done"),
+    [
+        (known(), None, InspectCustomer("cus_9")),
+        (known(), seen(), AdoptCustomer("cus_9")),
+        (known(), seen(owner=None), DropSighting("cus_9")),
+        (known(), seen(owner="user_2"), DropSighting("cus_9")),
+        (linked(), seen(), AdoptCustomer("cus_9")),
+        (linked(), seen(owner=None), DropSighting("cus_9")),
+        (linked(customer_id="cus_9"), seen(), DropSighting("cus_9")),
+        (linked(customer_id="cus_9"), seen(owner=None), DropSighting("cus_9")),
+        (known(fields=None), None, ReadUser()),
+        (known(**GONE), None, DropSighting("cus_9")),
+    ],
+)
+def test_the_one_of_several_that_stays_is_taken_only_while_it_names_the_user(
+    link: Link, customer: Customer | None, done: Step
+) -> None:
+    assert step(link, Order.KEEP, *filter(None, [customer])) == done
+
+
+@pytest.mark.parametrize("stays", [Order.ADOPT, Order.KEEP])
+def test_the_one_that_stays_is_taken_before_any_other_goes(stays: Order) -> None:
+    both = (ordered(Order.DELETE, "cus_8"), sighting("cus_7"), ordered(stays))
     assert step(linked(), both) == InspectCustomer("cus_9")
     assert step(linked(), both, seen(), seen("cus_8")) == AdoptCustomer("cus_9")
 

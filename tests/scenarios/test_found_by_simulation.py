@@ -1,5 +1,7 @@
 """What the simulation found: each story by its name, as short as it can be told."""
 
+import asyncio
+
 import pytest
 
 from counterfoil.core.link import Deletion
@@ -353,3 +355,36 @@ async def test_where_people_moved_a_users_customer_away_no_other_is_proposed_in_
     (line,) = (each for each in found if each.kind == "unclaimed")
     assert (line.customer_id, line.repair) == (free, None)
     assert line.why.endswith(f"the database holds {held} for the user, which is there and names somebody else")
+
+
+@scenario
+async def test_the_duplicate_that_was_to_stay_is_not_taken_back_from_people_who_moved_it_meanwhile(
+    world: World,
+) -> None:
+    """It was claimed like one that nobody has ever had, and the only other one removed."""
+    world.sandbox.lift_limits()
+    ada = world.sandbox.clerk.create_user(world.time(), email="ada@example.com", first_name="Ada", silent=True)
+    first, second = (
+        world.sandbox.stripe.create_customer(
+            world.time(), name="Ada", email="ada@example.com", metadata={"clerkUserId": ada}
+        )
+        for _ in range(2)
+    )
+    await world.run(DAY)
+    found, plan = await planned(world, SWIFT)
+    (line,) = (each for each in found if each.kind == "duplicate")
+    stays = line.customer_id
+    other = {first: second, second: first}[str(stays)]
+    applying = asyncio.create_task(apply(world, plan, SWIFT, max_deletes=5))
+    while True:
+        look = world.freeze("GET", f"/v1/customers/{stays}", before=True)
+        await look.reached.wait()
+        if any("a plan was applied" in each for each in await world.story(ada)):
+            break  # the lines have been checked, and the link has been told
+        look.thaw.set()
+    world.sandbox.stripe.edit_customer(world.time(), str(stays), metadata={"clerkUserId": ""})
+    look.thaw.set()
+    report = await applying
+    assert report.done == 0
+    assert "clerkUserId" not in world.sandbox.stripe.customers[str(stays)].metadata
+    assert world.customer_of(ada).id == other

@@ -236,6 +236,7 @@ class Cast:
         other = "" if to == "nobody" else self.someone(who + 1) or ""
         self.stage.sandbox.stripe.edit_customer(self.stage.time(), customer, metadata={OWNER: other})
         self.stage.moves.setdefault(customer, set()).update({user, other} - {""})
+        self.stage.taken.add(customer)
         self.stage.watch.owned(customer, other or None)
         self.moved |= {user, other} - {""}
 
@@ -243,6 +244,7 @@ class Cast:
         if (found := self._customer(who)) is not None:
             user, customer = found
             self.stage.sandbox.stripe.delete_customer(self.stage.time(), customer)
+            self.stage.taken.add(customer)
             self.stage.watch.owned(customer, None)
             self.bereft[user] = self.stage.time()
 

@@ -1,14 +1,15 @@
 """The database under all processes: each job inline, in a transaction of its own, seen by the lookouts."""
 
-from collections.abc import Callable, Coroutine
+import sqlite3
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import DBAPIError
 
 from counterfoil.engine import worker
 from counterfoil.store import environment, figures
-from counterfoil.store.database import InlineDatabase
-from counterfoil.store.engine import Job, T
+from counterfoil.store.engine import Job, T, connect, transact, unavailable
 from tests.databases import Home
 from tests.simulation.watch import Watch, register
 
@@ -31,10 +32,11 @@ class Ground:
         self._open()
 
     def _open(self) -> None:
-        self._database = InlineDatabase(self.url)
+        self._engine = connect(self.url)
+        self._open_connections: dict[bool, Connection] = {}
         self._memory.clear()
         if self.watched:
-            event.listen(self._database._engine, "connect", self._connected)
+            event.listen(self._engine, "connect", self._connected)
 
     def _connected(self, driver: Any, _record: object) -> None:
         self._driver = driver
@@ -47,7 +49,7 @@ class Ground:
             return nothing
         self._watch.writer = process
         try:
-            return _now(self._database.write(job))
+            return self._transact(job, read_only=False)
         finally:
             self._watch.writer = None
             if not self.watched or self._changes() != self._known_at:
@@ -67,16 +69,30 @@ class Ground:
     def look(self, job: Job[T]) -> T:
         """Read; what the idle loops ask again and again is remembered until somebody writes."""
         if job not in _REMEMBERED:
-            return _now(self._database.read(job))
+            return self._transact(job, read_only=True)
         if job not in self._memory:
-            self._memory[job] = _now(self._database.read(job))
+            self._memory[job] = self._transact(job, read_only=True)
             self._known_at = self._changes()
         known: T = self._memory[job]
         return known
 
+    def _transact(self, job: Job[T], *, read_only: bool) -> T:
+        """As `InlineDatabase` does it, on connections that are kept: to get one is much of a short job's work."""
+        if not self.watched:
+            return transact(self._engine.execution_options(read_only=read_only), job)
+        if read_only not in self._open_connections:
+            engine = self._engine.execution_options(read_only=read_only)
+            self._open_connections[read_only] = engine.connect()
+        connection = self._open_connections[read_only]
+        try:
+            with connection.begin():
+                return job(connection)
+        except (DBAPIError, sqlite3.Error) as error:
+            raise unavailable(error) from error
+
     async def backup(self) -> str:
         """A copy of the database, while it is used: its URL."""
-        await self.close()  # it opens again by itself
+        await self.close()
         return self.home.copy(self.url)
 
     async def put_back(self, copy: str | None) -> None:
@@ -87,18 +103,11 @@ class Ground:
         self._open()
 
     async def close(self) -> None:
-        """Let the database go."""
-        await self._database.close()
-
-
-def _now(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that waits for nothing."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    raise AssertionError("an inline database waits for nothing")
+        """Let the database go; it opens again by itself."""
+        for connection in self._open_connections.values():
+            connection.close()
+        self._open_connections.clear()
+        self._engine.dispose()
 
 
 _CLAIM = f"{worker.Worker._claim.__qualname__}.<locals>.job"

@@ -2,23 +2,37 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
-from counterfoil.engine import sweep, worker
+from counterfoil.engine import patience, supervisor, sweep, worker
 from counterfoil.engine.supervisor import Supervisor
+from counterfoil.upstream import breaker
+
+_QUIET: tuple[tuple[ModuleType, str, float], ...] = (
+    (worker, "_POLL", 1800.0),
+    (sweep, "_TICK", 1800.0),
+    (sweep, "SWEEP_EVERY", 6 * 3_600_000),
+    (supervisor, "_PRUNE_EVERY", 6 * 3600.0),
+    # An outage of a day is waited for with a try every five minutes instead of one every minute.
+    (patience, "_LONGEST", 300.0),
+    (breaker, "_LONGEST", 300.0),
+)
+"""What waits or polls, and for how long in quiet hours."""
 
 
 @contextmanager
 def pace() -> Iterator[Callable[[bool], None]]:
     """Let quiet hours cost little: what polls, polls seldom. Nothing but the work of waiting depends on it."""
-    usual = worker._POLL, sweep._TICK, sweep.SWEEP_EVERY
+    usual = [getattr(module, name) for module, name, _ in _QUIET]
 
-    def set_to(poll: float, tick: float, every: int) -> None:
-        worker._POLL, sweep._TICK, sweep.SWEEP_EVERY = poll, tick, every
+    def set_pace(quiet: bool) -> None:
+        for (module, name, long), short in zip(_QUIET, usual, strict=True):
+            setattr(module, name, long if quiet else short)
 
     try:
-        yield lambda quiet: set_to(1800.0, 1800.0, 6 * 3_600_000) if quiet else set_to(*usual)
+        yield set_pace
     finally:
-        set_to(*usual)
+        set_pace(False)
 
 
 @contextmanager

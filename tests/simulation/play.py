@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import looptime
 import structlog
 from sqlalchemy import text
 
@@ -37,6 +36,7 @@ from tests.simulation.script import (
     several,
 )
 from tests.simulation.stage import Stage
+from tests.simulation.virtual_time import VirtualLoop
 
 SETTLING = 26 * HOUR
 """The last of the later looks, and a whole walk."""
@@ -64,7 +64,7 @@ def play(script: Script, home: Home | None = None) -> Result:
     random.seed(script.seed)  # jitter: the same play each time
     with quiet(), temporary() as folder:
         made = home or SqliteHome(folder, template())
-        with asyncio.Runner(loop_factory=lambda: looptime.new_event_loop(noop_cycles=1)) as runner:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
             return runner.run(_play(script, made, folder))
 
 
@@ -176,13 +176,13 @@ class _Play:
 
     async def settle(self) -> None:
         stage = self.stage
-        await self.pass_time(SETTLING)
+        await self.pass_time(SETTLING, after=MINUTE)
         end = stage.loop.time() + _LONGEST
         while stage.loop.time() < end:
             left = stage.look(figures.backlog)
             if left.unsettled == 0 and not stage.sandbox.svix.pending():
                 return
-            await self.pass_time(HOUR)
+            await self.pass_time(HOUR, after=MINUTE)
 
     def judge(self) -> None:
         for fault in faults_of(self.cast):
@@ -202,14 +202,14 @@ class _Play:
         stage.watch.marks["a replay after weeks"] += 1
         self.judge()
 
-    async def pass_time(self, seconds: float) -> None:
-        """Let time pass; long quiet stretches at a slow pace."""
+    async def pass_time(self, seconds: float, after: float = _QUIET) -> None:
+        """Let time pass; long quiet stretches at a slow pace, which begins ``after`` so many seconds."""
         if seconds <= 0:
             return
         if seconds > 2 * _QUIET:
-            await asyncio.sleep(_QUIET)
+            await asyncio.sleep(after)
             self.set_pace(True)
-            await asyncio.sleep(seconds - _QUIET - MINUTE)
+            await asyncio.sleep(seconds - after - MINUTE)
             self.set_pace(False)
             await asyncio.sleep(MINUTE)
         else:

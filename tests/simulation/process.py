@@ -1,7 +1,7 @@
 """One process of a node: all that it does to the world passes a point, where it may die or stand still."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -49,6 +49,9 @@ class Process:
         """Its keys are of this other environment."""
         self.dead = False
         self.frozen_until = 0.0
+        self._stood = 0.0
+        self.looks: dict[str, tuple[float, str | None]] = {}
+        """When it last looked at each customer, in its own time (`lived`), and whose that was."""
         self.scanned = False
         """It has seen the last page of Stripe's customers."""
         self.arms: list[Arm] = []
@@ -94,8 +97,18 @@ class Process:
             self._die(arm.seconds)
         elif arm.kind == "stall":
             self.frozen_until = stage.loop.time() + arm.seconds
+            self._stood += arm.seconds
         else:
             raise DatabaseUnavailable("the database cannot be used, says the simulation")
+
+    def lived(self) -> float:
+        """The time without that in which it stood still."""
+        return self.stage.loop.time() - self._stood
+
+    def looked(self, customers: Collection[str]) -> set[str | None]:
+        """Whose these customers were when it looked at them, as far as that is no older than a turn may be."""
+        since = self.lived() - LEASE / 1000
+        return {owner for each, (at, owner) in self.looks.items() if each in customers and at >= since}
 
     @property
     def outside(self) -> Outside:

@@ -27,6 +27,8 @@ from tests.simulation.watch import Watch
 
 _SVIX_TIMEOUT = 15.0
 _KEPT_LINES = 3_000
+_BACK_OFF = 5.0, 300.0
+"""Seconds until a service manager starts a process again that does not come up: at first, and in the end."""
 
 
 @dataclass(slots=True)
@@ -77,6 +79,8 @@ class Stage:
         """When something was attached to a customer."""
         self.moves: dict[str, set[str]] = {}
         """The customers that people moved, and all users concerned."""
+        self.taken: set[str] = set()
+        """The customers that people took from a user: moved, or deleted."""
         clerk = settings.clerk
         environ = {
             "CLERK_SECRET_KEY": clerk.secret_key,
@@ -125,12 +129,14 @@ class Stage:
         task = asyncio.current_task()
         assert task is not None
         process.tasks.add(task)
+        pause, longest = _BACK_OFF
         while True:
             try:
                 process.node = await assemble(self.settings, process.outside)
                 break
             except (UpstreamError, DatabaseUnavailable):
-                await asyncio.sleep(5.0)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, longest)
         process.tasks.discard(task)
         process.node.supervisor.start()
         process.tasks.add(asyncio.create_task(self._mind(process), name=f"{process.name} minder"))

@@ -8,7 +8,6 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import looptime
 import pytest
 
 from counterfoil.sandbox.sandbox import SandboxSettings
@@ -19,6 +18,7 @@ from tests.simulation.end import faults_of
 from tests.simulation.pace import pace, shared
 from tests.simulation.play import quiet, template, temporary
 from tests.simulation.stage import Manners, Stage
+from tests.simulation.virtual_time import VirtualLoop
 
 SETTLING = 26 * HOUR
 
@@ -133,7 +133,7 @@ def tell(story: str, crash_at: int, *, away: float = 1.0) -> Told:
             finally:
                 await stage.close()
 
-        with asyncio.Runner(loop_factory=lambda: looptime.new_event_loop(noop_cycles=1)) as runner:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
             return runner.run(play())
 
 

@@ -127,6 +127,8 @@ class Watch:
     def request(self, process: "Process", upstream: str, request: Request) -> None:
         """A request is about to reach the sandbox."""
         if request.method == "GET":
+            if request.path.startswith("/v1/customers/"):
+                self._look(process, request.path.rsplit("/", 1)[1])
             return
         if process.elsewhere is not None:
             self.say(f"{process.name} wrote into another environment: {request.method} {request.path}")
@@ -135,9 +137,9 @@ class Watch:
         elif request.path == "/v1/customers":
             self._create(process, request)
         elif request.method == "DELETE":
-            self._remove(request.path.rsplit("/", 1)[1])
+            self._remove(process, request.path.rsplit("/", 1)[1])
         else:
-            self._update(request.path.rsplit("/", 1)[1], _form(request))
+            self._update(process, request.path.rsplit("/", 1)[1], _form(request))
 
     def _metadata(self, request: Request) -> None:
         user = self.stage.sandbox.clerk.users.get(request.path.split("/")[3])
@@ -172,7 +174,11 @@ class Watch:
                 break
         return found
 
-    def _remove(self, customer_id: str) -> None:
+    def _look(self, process: "Process", customer_id: str) -> None:
+        known = self.owners.get(customer_id)
+        process.looks[customer_id] = process.lived(), known[-1][1] if known else None
+
+    def _remove(self, process: "Process", customer_id: str) -> None:
         stripe, clerk = self.stage.sandbox.stripe, self.stage.sandbox.clerk
         customer = stripe.customers.get(customer_id)
         if customer is None or customer.deleted:
@@ -180,16 +186,17 @@ class Watch:
         owners = self._was(customer_id) - {None}
         if owners & clerk.gone.keys():
             return
-        surplus = self._others(customer_id, owners)
+        surplus = self._others(process, customer_id, owners)
         if not surplus:
             whose = ", ".join(sorted(map(str, owners)))
             self.say(f"the only customer of a living user was removed: {customer_id} of {whose}")
         elif self.stage.attached.get(customer_id, self.stage.time()) < self.stage.time() - MEMORY:
             self.say(f"a surplus customer with something attached was removed: {customer_id}")
 
-    def _others(self, customer_id: str, owners: set[str | None]) -> bool:
-        """Whether one of these users has another customer."""
-        return any(
+    def _others(self, process: "Process", customer_id: str, owners: set[str | None]) -> bool:
+        """Whether one of these users has another customer, or had at the last look, and people took it since."""
+        looked = process.looked(self.stage.taken - {customer_id})
+        return bool(owners & looked) or any(
             other.id != customer_id and other.metadata.get(OWNER) in owners and ARCHIVED not in other.metadata
             for other in self.stage.sandbox.stripe.live_customers()
         )
@@ -199,7 +206,7 @@ class Watch:
         now = (user.public_metadata.get(LINK_BACK), user.private_metadata.get(LINK_BACK))
         return customer_id in now or self.stage.users.named(user.id, customer_id)
 
-    def _retire(self, customer_id: str, form: dict[str, str]) -> None:
+    def _retire(self, process: "Process", customer_id: str, form: dict[str, str]) -> None:
         """A plan has a customer archived for good: a surplus one, or one whose user is gone."""
         subject = form[f"metadata[{ARCHIVED_OF}]"]
         stripe = self.stage.sandbox.stripe
@@ -207,7 +214,7 @@ class Watch:
         self.retired.add(subject)
         if subject not in owners:
             self.say(f"{customer_id} was archived as {subject}'s, and is not")
-        if subject in self.stage.sandbox.clerk.users and not self._others(customer_id, {subject}):
+        if subject in self.stage.sandbox.clerk.users and not self._others(process, customer_id, {subject}):
             self.say(f"the only customer of a living user was archived: {customer_id} of {subject}")
         old = self.stage.time() - MEMORY
         if any(each.status not in ENDED and each.created < old for each in stripe.subscriptions_of(customer_id)):
@@ -215,9 +222,9 @@ class Watch:
         if set(form) != {f"metadata[{name}]" for name in (OWNER, ARCHIVED, ARCHIVED_OF)}:
             self.say(f"{customer_id}: more than the archive's marks was written: {sorted(form)}")
 
-    def _update(self, customer_id: str, form: dict[str, str]) -> None:
+    def _update(self, process: "Process", customer_id: str, form: dict[str, str]) -> None:
         if f"metadata[{ARCHIVED_OF}]" in form:
-            self._retire(customer_id, form)
+            self._retire(process, customer_id, form)
             return
         owners = self._was(customer_id)
         claimed = form.get(f"metadata[{OWNER}]")

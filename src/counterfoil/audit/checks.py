@@ -126,7 +126,9 @@ class Checks:
             if reason is not None:
                 return reason
         # A person may have moved it to the user after the scan that met it: who does not know it makes another.
-        order = Order.ADOPT if finding.repair in {Repair.RETIRE, Repair.ADOPT} else Order.NONE
+        order = Order.NONE
+        if finding.repair in {Repair.RETIRE, Repair.ADOPT}:
+            order = Order.ADOPT if now.owner is None else Order.KEEP
         checked.customers = [*checked.customers, _sighting(finding, now, order)]
         return None
 

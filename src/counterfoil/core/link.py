@@ -66,9 +66,10 @@ class Order(IntEnum):
     """What a person has approved to be done with a sighted customer, by applying a plan."""
 
     NONE = 0
-    ADOPT = 1  # the link is to hold this one
+    ADOPT = 1  # the link is to hold this one, which may be nobody's yet
     ARCHIVE = 2  # our mark, and it names the user no more
     DELETE = 3  # if nothing is attached to it; otherwise as ARCHIVE
+    KEEP = 4  # the link is to hold this one, which names the user
 
 
 class Lane(IntEnum):

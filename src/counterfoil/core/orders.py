@@ -25,7 +25,7 @@ def plan_orders(turn: Turn, policy: Policy, now: int) -> Step | None:
     """
     ordered = [each for each in turn.sightings if each.order is not Order.NONE]
     for each in ordered:
-        if each.order is Order.ADOPT:
+        if each.order in {Order.ADOPT, Order.KEEP}:
             return _plan_adoption(turn, each, policy)
     return _plan_retirement(turn, ordered[0], policy, now) if ordered else None
 
@@ -44,8 +44,9 @@ def _plan_adoption(turn: Turn, sighting: Sighting, policy: Policy) -> Step:
     held = link.customer_id == customer_id
     if seen.owner == link.subject_id:
         return DropSighting(customer_id) if held else AdoptCustomer(customer_id, archived=seen.archived)
-    # Nobody's yet, or no more: not in place of another that the link holds.
-    return ReserveCustomer(customer_id) if held or link.customer_id is None else DropSighting(customer_id)
+    # Nobody's yet: not in place of another that the link holds. One that was the user's, people have taken away.
+    free = sighting.order is Order.ADOPT and (held or link.customer_id is None)
+    return ReserveCustomer(customer_id) if free else DropSighting(customer_id)
 
 
 def _plan_retirement(turn: Turn, sighting: Sighting, policy: Policy, now: int) -> Step:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, text
 
+from counterfoil.store.rows import rows_of
+
 _ALL = text("SELECT key, value FROM environment")
 _PUT = text(
     "INSERT INTO environment (key, value) VALUES (:key, :value)"
@@ -21,7 +23,7 @@ def lock(connection: Connection) -> None:
 
 def load(connection: Connection) -> dict[str, str]:
     """Everything that is remembered."""
-    return {row.key: row.value for row in connection.execute(_ALL)}
+    return {row[0]: row[1] for row in rows_of(connection, _ALL, {})}
 
 
 def put(connection: Connection, values: Mapping[str, str | None]) -> None:

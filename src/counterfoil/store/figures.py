@@ -5,7 +5,7 @@ from sqlalchemy import Connection, text
 
 from counterfoil.core.link import Link
 from counterfoil.store import tombstones
-from counterfoil.store.rows import COLUMN_LIST, returning_links, to_link
+from counterfoil.store.rows import COLUMN_LIST, returning_links, rows_of, to_link
 from counterfoil.store.tombstones import Waiting
 
 _COUNTS = text(
@@ -92,7 +92,8 @@ def parked_ids(connection: Connection, reason: str, after: str, limit: int) -> l
 
 def next_due(connection: Connection) -> int | None:
     """When the next link is due, or ``None`` where all are settled."""
-    return connection.execute(_NEXT_DUE).scalar()
+    [(due,)] = rows_of(connection, _NEXT_DUE, {})
+    return None if due is None else int(due)
 
 
 def mark_walked(connection: Connection, subject_ids: list[str], walk: int) -> None:

@@ -27,6 +27,7 @@ from counterfoil.store.rows import (
     is_here,
     recordset,
     returning_links,
+    rows_of,
     to_intake_row,
     to_link,
     to_records,
@@ -241,8 +242,13 @@ def _write(connection: Connection, before: Collection[str], links: Mapping[str, 
 
 def get(connection: Connection, subject_id: str) -> Link | None:
     """One link, or ``None``."""
-    row = connection.execute(_SELECT_ONE, {"subject_id": subject_id}).first()
-    return None if row is None else to_link(row)
+    return _one(connection, _SELECT_ONE, {"subject_id": subject_id})
+
+
+def _one(connection: Connection, statement: TextualSelect, values: Mapping[str, Any]) -> Link | None:
+    """The link that a statement has found or written, or ``None``."""
+    rows = rows_of(connection, statement, values)
+    return to_link(rows[0]) if rows else None
 
 
 def many(connection: Connection, subject_ids: Collection[str]) -> dict[str, Link]:
@@ -278,7 +284,7 @@ def claim(
             values = {"lane": lane, "now": now, "lease_end": lease_end, "limit": limit - len(claimed)}
             if statement is _CLAIM_SHARED:
                 values["by_database"] = by_database
-            rows: Iterable[Sequence[Any]] = connection.execute(statement, values)
+            rows = rows_of(connection, statement, values)
             if statement is _CLAIM_SHARED:  # the longest due first; sorted here, the plan needs no sort
                 rows = [row[:-1] for row in sorted(rows, key=itemgetter(-1))]
             claimed += [to_link(row) for row in rows]
@@ -291,14 +297,12 @@ def save(connection: Connection, link: Link) -> Link | None:
     Returns:
         The row as it is now, with the news that came meanwhile; ``None``: the lease is gone.
     """
-    row = connection.execute(_SAVE, to_row(link)).first()
-    return None if row is None else to_link(row)
+    return _one(connection, _SAVE, to_row(link))
 
 
 def open_intent(connection: Connection, link: Link) -> Link | None:
     """As `save`, for a new intent: refused (``None``) too where a tombstone came meanwhile."""
-    row = connection.execute(_OPEN_INTENT, to_row(link)).first()
-    return None if row is None else to_link(row)
+    return _one(connection, _OPEN_INTENT, to_row(link))
 
 
 def release(connection: Connection, link: Link, now: int, due_at: int | None, *, clean: bool) -> Link | None:
@@ -315,8 +319,7 @@ def release(connection: Connection, link: Link, now: int, due_at: int | None, *,
         The row as it is now; ``None``: the lease is gone.
     """
     values = to_row(link) | {"now": now, "next_due": due_at, "clean": int(clean)}
-    row = connection.execute(_RELEASE, values).first()
-    return None if row is None else to_link(row)
+    return _one(connection, _RELEASE, values)
 
 
 def disown(
@@ -360,5 +363,5 @@ def reconsider(connection: Connection, now: int) -> int:
 
 def owner_of(connection: Connection, customer_id: str) -> str | None:
     """The subject whose link holds this customer, or ``None``."""
-    row = connection.execute(_OWNER, {"customer_id": customer_id}).first()
-    return None if row is None else str(row[0])
+    rows = rows_of(connection, _OWNER, {"customer_id": customer_id})
+    return str(rows[0][0]) if rows else None

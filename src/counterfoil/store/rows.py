@@ -1,13 +1,13 @@
 """Links to rows and back."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from functools import cache
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import msgspec
-from sqlalchemy import Connection, Table, TextualSelect, column, text
+from sqlalchemy import Connection, Table, TextClause, TextualSelect, column, text
 from sqlalchemy.dialects import postgresql
 
 from counterfoil.core.link import Address, Deletion, Doubt, Ended, Fields, Lane, Link, ParkReason, Ruling
@@ -122,12 +122,23 @@ def ids_parameter(connection: Connection, ids: Iterable[str]) -> str | list[str]
 
 
 def driver(connection: Connection) -> Any:
-    """SQLite: the driver's own connection, for what is done for every delivery.
+    """SQLite: the driver's own connection, for what is done for every delivery and in every turn.
 
     SQLAlchemy's layers around a statement cost several times what SQLite does in it. Its errors are the driver's
     (`sqlite3.Error`); who runs jobs knows both kinds.
     """
     return connection.connection.dbapi_connection
+
+
+def rows_of(
+    connection: Connection, statement: TextClause | TextualSelect, values: Mapping[str, Any]
+) -> Sequence[Sequence[Any]]:
+    """All rows of a statement of every turn; SQLite: from the `driver`, which names parameters the same way."""
+    if is_here(connection):
+        clause = cast("TextClause", statement.element) if isinstance(statement, TextualSelect) else statement
+        found: list[Sequence[Any]] = driver(connection).execute(clause.text, values).fetchall()
+        return found
+    return connection.execute(statement, values).all()
 
 
 def write_batch(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:

@@ -1,12 +1,13 @@
 """Statements on sightings: customers that name a subject as theirs and that no link holds."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 from sqlalchemy import Connection, text
 
 from counterfoil.core.link import Order, Sighting
 from counterfoil.core.news import CustomerSeen
-from counterfoil.store.rows import ids_parameter, is_here, recordset, to_records
+from counterfoil.store.rows import ids_parameter, is_here, recordset, rows_of, to_records
 from counterfoil.store.schema import sightings as table
 
 _SIGHTING = ("customer_id", "subject_id", "created", "mark", "archived", "ordered")
@@ -51,18 +52,18 @@ def of_subjects(connection: Connection, subject_ids: Sequence[str]) -> dict[str,
     """The sightings of each of these subjects that has any."""
     found: dict[str, tuple[Sighting, ...]] = {}
     statement = _SIGHTED_HERE if is_here(connection) else _SIGHTED_SHARED
-    rows = connection.execute(statement, {"ids": ids_parameter(connection, subject_ids)})
+    rows = rows_of(connection, statement, {"ids": ids_parameter(connection, subject_ids)})
     # Ordered here: asked to do it, SQLite reads the whole table in that order.
-    for row in sorted(rows, key=lambda row: row.customer_id):
+    for customer_id, subject_id, created, mark, archived, ordered in sorted(rows, key=itemgetter(0)):
         sighting = Sighting(
-            customer_id=row.customer_id,
-            subject_id=row.subject_id,
-            created=row.created,
-            mark=row.mark,
-            archived=bool(row.archived),
-            order=Order(row.ordered),
+            customer_id=customer_id,
+            subject_id=subject_id,
+            created=created,
+            mark=mark,
+            archived=bool(archived),
+            order=Order(ordered),
         )
-        found[row.subject_id] = (*found.get(row.subject_id, ()), sighting)
+        found[subject_id] = (*found.get(subject_id, ()), sighting)
     return found
 
 
