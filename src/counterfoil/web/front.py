@@ -11,7 +11,6 @@ import contextlib
 import socket
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import chain
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -20,6 +19,7 @@ from starlette.types import ASGIApp
 from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from counterfoil.web.answers import Answers
 from counterfoil.web.receiver import Receiver, Reply
 
 CONNECTIONS = 4_096
@@ -35,7 +35,6 @@ _CHUNK_LINES = 16
 _SWEEP_TICKS = 10
 """uvicorn's ticks (0.1 s) between looks for connections that are too slow."""
 _GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
 class Delivery:
@@ -87,41 +86,13 @@ class _Nobody:
 _NOBODY_WAITS = _Nobody()
 
 
-class _Answers:
-    """Answers as they go over the wire: few are ever different within a second, after which the date is."""
-
-    def __init__(self) -> None:
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._made: dict[tuple[Reply, bool], bytes] = {}
-
-    def of(self, reply: Reply, keep_alive: bool, headers: list[tuple[bytes, bytes]]) -> bytes:
-        """``headers``: uvicorn's, of which each second has a list of its own."""
-        if headers is not self._headers:
-            self._headers = headers
-            self._made.clear()
-        made = self._made.get((reply, keep_alive))
-        if made is None:
-            made = self._made[reply, keep_alive] = self._make(reply, keep_alive)
-        return made
-
-    def _make(self, reply: Reply, keep_alive: bool) -> bytes:
-        body = reply.text.encode()
-        head = [STATUS_LINE[reply.status]]
-        own = (_TEXT, (b"content-length", b"%d" % len(body))) if reply.status != 204 else ()
-        for name, value in chain(self._headers, own, reply.headers):
-            head += (name, b": ", value, b"\r\n")
-        if not keep_alive:
-            head.append(b"connection: close\r\n")
-        return b"".join((*head, b"\r\n", body))
-
-
 class DeliveryProtocol(HttpToolsProtocol):
     """One connection."""
 
     cycle: Any
     """The last request: a `Delivery`, or uvicorn's own."""
 
-    def __init__(self, receiver: Receiver | None, path: bytes, answers: _Answers, **given: Any) -> None:
+    def __init__(self, receiver: Receiver | None, path: bytes, answers: Answers, **given: Any) -> None:
         super().__init__(**given)
         self._receiver = receiver
         self._answers = answers
@@ -359,7 +330,7 @@ class Front(Server):
         super().__init__(
             Config(
                 application,
-                http=partial(DeliveryProtocol, receiver, path.encode(), _Answers()),  # type: ignore[arg-type]
+                http=partial(DeliveryProtocol, receiver, path.encode(), Answers()),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
