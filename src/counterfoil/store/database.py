@@ -9,12 +9,17 @@ for a command that runs alone, and for a simulation that must replay.
 import asyncio
 import queue
 import threading
-from typing import Any, Protocol
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Engine
 
 from counterfoil.errors import DatabaseUnavailable
 from counterfoil.store.engine import SCHEMA, Job, T, connect, transact
+
+Given = TypeVar("Given")
+"""What threads are handed."""
 
 _WRITERS = 3
 """Connections to PostgreSQL for writing, beside the urgent one."""
@@ -70,11 +75,11 @@ class InlineDatabase:
 
 
 class Waiting:
-    """A job on its way, and the future of whoever waits for it."""
+    """A job, or what else threads are handed, on its way, and the future of whoever waits for it."""
 
     __slots__ = ("error", "future", "job", "loop", "result")
 
-    def __init__(self, job: Job[Any], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, job: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.job = job
         self.loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()
@@ -114,39 +119,55 @@ class PostgresqlDatabase:
             await lane.close()
 
 
-class Lane:
-    """Threads that take jobs from one queue, each in a transaction of its own."""
+class Threads(Generic[Given]):
+    """Threads that take from one queue what is handed in, and carry it out."""
 
-    def __init__(self, name: str, engine: Engine, *, threads: int = 1) -> None:
-        self._engine = engine
+    def __init__(self, name: str, carry_out: Callable[[Given], Any], threads: int = 1) -> None:
+        self._carry_out = carry_out
         self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for _ in range(threads)]
         self._closed = False
         for thread in self._threads:
             thread.start()
 
-    async def run(self, job: Job[T]) -> T:
+    async def hand_in(self, given: Given) -> Any:
+        """Return what came of it."""
         if self._closed:
             raise DatabaseUnavailable("the database is closed")
-        waiting = Waiting(job, asyncio.get_running_loop())
+        waiting = Waiting(given, asyncio.get_running_loop())
         self._queue.put(waiting)
-        result: T = await waiting.future
-        return result
+        return await waiting.future
 
     async def close(self) -> None:
+        """Finish what was handed in."""
         if not self._closed:
             self._closed = True
             for _ in self._threads:
                 self._queue.put(None)
             for thread in self._threads:
                 await asyncio.to_thread(thread.join)
-            self._engine.dispose()
 
     def _work(self) -> None:
         while (waiting := self._queue.get()) is not None:
             try:
-                waiting.result = transact(self._engine, waiting.job)
+                waiting.result = self._carry_out(waiting.job)
             except Exception as error:
                 waiting.error = error
             if not waiting.loop.is_closed():
                 waiting.loop.call_soon_threadsafe(waiting.tell)
+
+
+class Lane(Threads[Job[Any]]):
+    """Threads for jobs, each in a transaction of its own."""
+
+    def __init__(self, name: str, engine: Engine, *, threads: int = 1) -> None:
+        self._engine = engine
+        super().__init__(name, partial(transact, engine), threads)
+
+    async def run(self, job: Job[T]) -> T:
+        result: T = await self.hand_in(job)
+        return result
+
+    async def close(self) -> None:
+        await super().close()
+        self._engine.dispose()

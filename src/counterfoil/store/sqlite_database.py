@@ -7,13 +7,12 @@ interpreter, twice for every row ([decision 0014](docs/decisions/0014-sqlite-on-
 
 import asyncio
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import Connection, RootTransaction
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from counterfoil.errors import DatabaseUnavailable
-from counterfoil.store.database import Lane, Waiting
+from counterfoil.store.database import Lane, Threads, Waiting
 from counterfoil.store.engine import Job, T, connect, unavailable
 
 _BATCH = 1_000
@@ -35,7 +34,7 @@ class SqliteDatabase:
         self._url = url
         self._engine = connect(url, patience=0.0)
         self._reader = Lane("database-reader", connect(url).execution_options(read_only=True))
-        self._committer = ThreadPoolExecutor(1, "database-commit")
+        self._committer = Threads("database-commit", RootTransaction.commit)
         self._connection: Connection | None = None
         self._waiting: list[Waiting] = []
         self._writing: asyncio.Task[None] | None = None
@@ -71,7 +70,7 @@ class SqliteDatabase:
         await self._reader.close()
         self._roll_back()
         self._engine.dispose()
-        self._committer.shutdown()
+        await self._committer.close()
 
     def _roll_back(self) -> None:
         connection, self._connection = self._connection, None
@@ -106,7 +105,7 @@ class SqliteDatabase:
         try:
             for waiting in batch:
                 waiting.result = waiting.job(transaction.connection)
-            await asyncio.get_running_loop().run_in_executor(self._committer, transaction.commit)
+            await self._committer.hand_in(transaction)
         except Exception as error:
             self._roll_back()
             if len(batch) == 1:
