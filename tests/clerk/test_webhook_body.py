@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterfoil.clerk.body import BodyReader
+from counterfoil.clerk.body import BodyReader, View
 from counterfoil.clerk.webhook import Decoder, Ignored
+from counterfoil.core.eligibility import Eligibility
 from counterfoil.core.link import Address, Fields
 from counterfoil.core.news import UserBody, UserDeleted, UserEvent
 from counterfoil.errors import WebhookUnreadable
@@ -318,3 +319,26 @@ def test_reasons_and_errors_hold_nothing_of_the_body() -> None:
     with pytest.raises(WebhookUnreadable) as caught:
         decoder.decode(body, "msg_1")
     assert "secret" not in "".join(traceback.format_exception(caught.value, limit=0))
+
+
+thorough = Decoder(
+    instance_id="ins_ours",
+    reader=BodyReader("stripeCustomerId", View(eligibility=Eligibility(domains=("example.com",)))),
+)
+"""A reader whose settings ask for more of the body reads it another way."""
+
+
+@pytest.mark.parametrize("kind", ["user.created", "user.updated", "user.deleted", "session.created"])
+@pytest.mark.parametrize("changes", [{}, {"updated_at": None}, {"updated_at": -1}, {"id": "org_1"}, {"id": 7}])
+def test_a_user_is_read_alike_whether_settings_ask_for_more_of_the_body_or_not(
+    kind: str, changes: dict[str, Any]
+) -> None:
+    body = json.dumps(envelope(user(**changes), kind)).encode()
+
+    def said(by: Decoder) -> object:
+        try:
+            return by.decode(body, "msg_1")
+        except WebhookUnreadable as error:
+            return str(error)
+
+    assert said(decoder) == said(thorough)

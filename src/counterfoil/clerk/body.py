@@ -78,10 +78,11 @@ class BodyReader:
         self._view = view = view or View()
         self._mirror = view.mirror
         # Nothing is decoded that no setting asks for: this is the receiver's hottest path.
-        self._plain = view.mapping is None and view.eligibility.is_open
-        self._user: msgspec.json.Decoder[User] = msgspec.json.Decoder(
-            _UserWithPhones if "phone" in view.mirror else User
-        )
+        self.plain = view.mapping is None and view.eligibility.is_open
+        """A decoded user is enough: no setting asks for more of the body."""
+        self.kind: type[User] = _UserWithPhones if "phone" in view.mirror else User
+        """What a body is decoded as."""
+        self._user = msgspec.json.Decoder(self.kind)
 
     def read(self, data: bytes | msgspec.Raw) -> UserBody:
         """Return what is kept of a full user body.
@@ -93,6 +94,10 @@ class BodyReader:
                 such row would fail a whole batch).
         """
         user = self._user.decode(data)
+        return self.kept(user, None if self.plain else data)
+
+    def kept(self, user: User, data: bytes | msgspec.Raw | None = None) -> UserBody:
+        """As `read`, of a user who is decoded already; ``data``: the body, where this reader is not `plain`."""
         email, status = _primary_email(user)
         phone = _primary_phone(user) if type(user) is _UserWithPhones else None
         fields = mirrored(email, user.first_name, user.last_name, phone, self._mirror)
@@ -102,7 +107,7 @@ class BodyReader:
             if text is not None and "\0" in text:
                 raise WebhookUnreadable("a text holds a NUL character")
         eligible, error = True, None
-        if not self._plain:
+        if data is not None:
             fields, eligible, error = self._viewed(data, user, email, fields)
         return UserBody(
             subject_id=user_id(user.id),

@@ -10,11 +10,12 @@ import hmac
 import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from counterfoil.clerk.body import BodyReader, int64
-from counterfoil.core.news import UserDeleted, UserEvent
+from counterfoil.clerk.body import BodyReader, User, int64
+from counterfoil.core.news import UserBody, UserDeleted, UserEvent
 from counterfoil.core.subject import user_id
 from counterfoil.errors import BadSubject, ConfigurationError, WebhookRefused, WebhookUnreadable
 
@@ -28,6 +29,7 @@ TYPE_LIMIT = 64
 SECONDS_BELOW = 100_000_000_000
 """Envelope times below this are seconds: as milliseconds they would be of before 1974 (facts 1.3)."""
 
+_OF_USERS = frozenset({"user.created", "user.updated"})
 _SVIX = ("svix-id", "svix-timestamp", "svix-signature")
 _UNBRANDED = ("webhook-id", "webhook-timestamp", "webhook-signature")
 SIGNING_HEADERS = (*_SVIX, *_UNBRANDED)
@@ -183,9 +185,12 @@ def _signatures(header: str) -> list[bytes]:
     return values
 
 
-class _Envelope(msgspec.Struct):
+Data = TypeVar("Data")
+
+
+class _Envelope(msgspec.Struct, Generic[Data]):
     type: str
-    data: msgspec.Raw
+    data: Data
     timestamp: int | float | None = None
     instance_id: str | None = None
 
@@ -205,7 +210,10 @@ class Decoder:
         """Take the pinned Clerk instance's id, and what reads its users."""
         self._instance_id = instance_id
         self._reader = reader
-        self._envelope = msgspec.json.Decoder(_Envelope)
+        self._users: msgspec.json.Decoder[_Envelope[User]] | None = None
+        if reader.plain:
+            self._users = msgspec.json.Decoder(_Envelope[reader.kind])  # type: ignore[name-defined]
+        self._any = msgspec.json.Decoder(_Envelope[msgspec.Raw])
         self._gone = msgspec.json.Decoder(_Gone)
 
     def decode(self, body: bytes, delivery: str) -> UserEvent | UserDeleted | Ignored:
@@ -236,22 +244,34 @@ class Decoder:
         raise WebhookUnreadable(reason)
 
     def _decode(self, body: bytes, delivery: str) -> UserEvent | UserDeleted | Ignored:
-        envelope = self._envelope.decode(body)
-        kind = envelope.type
-        sent_at = _milliseconds(envelope.timestamp)
-        trusted = envelope.instance_id == self._instance_id
-        if kind in {"user.created", "user.updated"}:
-            return UserEvent(
-                body=self._reader.read(envelope.data),
-                created=kind == "user.created",
-                sent_at=sent_at,
-                trusted=trusted,
+        if self._users is not None:
+            # Nearly all that comes is of users, and read in one pass.
+            try:
+                whole = self._users.decode(body)
+            except msgspec.ValidationError:
+                whole = None  # of something else, or of no shape that is known
+            if whole is not None and whole.type in _OF_USERS:
+                return self._event(whole, self._reader.kept(whole.data), delivery)
+        envelope = self._any.decode(body)
+        if envelope.type in _OF_USERS:
+            return self._event(envelope, self._reader.read(envelope.data), delivery)
+        if envelope.type == "user.deleted":
+            return UserDeleted(
+                subject_id=user_id(self._gone.decode(envelope.data).id),
+                sent_at=_milliseconds(envelope.timestamp),
+                trusted=envelope.instance_id == self._instance_id,
                 delivery=delivery,
             )
-        if kind == "user.deleted":
-            gone = self._gone.decode(envelope.data)
-            return UserDeleted(subject_id=user_id(gone.id), sent_at=sent_at, trusted=trusted, delivery=delivery)
-        return Ignored(_UNUSUAL.sub("?", kind[:TYPE_LIMIT]))
+        return Ignored(_UNUSUAL.sub("?", envelope.type[:TYPE_LIMIT]))
+
+    def _event(self, envelope: _Envelope[Any], body: UserBody, delivery: str) -> UserEvent:
+        return UserEvent(
+            body=body,
+            created=envelope.type == "user.created",
+            sent_at=_milliseconds(envelope.timestamp),
+            trusted=envelope.instance_id == self._instance_id,
+            delivery=delivery,
+        )
 
 
 def _milliseconds(timestamp: float | None) -> int:
