@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from counterfoil.errors import ConfigurationError, DatabaseUnavailable
+from counterfoil.store.driver import ask_postgresql, driver, is_here
 
 T = TypeVar("T")
 Job = Callable[[Connection], T]
@@ -154,13 +155,12 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     # A writer that begins by reading and upgrades later can fail half-way; this one waits at the start.
-    driver: Any = connection.connection.dbapi_connection
-    driver.execute("BEGIN" if _reads_only(connection) else "BEGIN IMMEDIATE")
+    driver(connection).execute("BEGIN" if _reads_only(connection) else "BEGIN IMMEDIATE")
 
 
 def _begin_postgresql(connection: Connection) -> None:
     begin = _BEGIN_READING if _reads_only(connection) else _BEGIN_WRITING
-    connection.exec_driver_sql(begin.format(schema=connection.get_execution_options()["schema"]))
+    ask_postgresql(connection, begin.format(schema=connection.get_execution_options()["schema"]))
 
 
 def _hear_warnings(driver: Any, record: Any) -> None:
@@ -233,10 +233,8 @@ def _commit(connection: Connection, transaction: RootTransaction) -> None:
 
 def _check_whole(connection: Connection) -> None:
     """A transaction of PostgreSQL in which a statement failed is rolled back by COMMIT without an error."""
-    if connection.dialect.name == "postgresql":
-        driver: Any = connection.connection.dbapi_connection
-        if driver.info.transaction_status.name != "INTRANS":
-            raise DatabaseUnavailable("a statement failed, and its transaction with it")
+    if not is_here(connection) and driver(connection).info.transaction_status.name != "INTRANS":
+        raise DatabaseUnavailable("a statement failed, and its transaction with it")
 
 
 def unavailable(error: DBAPIError | sqlite3.Error) -> DatabaseUnavailable:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, text
 
-from counterfoil.store.rows import rows_of
+from counterfoil.store.driver import rows_of
 
 _ALL = text("SELECT key, value FROM environment")
 _PUT = text(

@@ -5,7 +5,8 @@ from sqlalchemy import Connection, text
 
 from counterfoil.core.link import Link
 from counterfoil.store import tombstones
-from counterfoil.store.rows import COLUMN_LIST, returning_links, rows_of, to_link
+from counterfoil.store.driver import rows_of
+from counterfoil.store.rows import COLUMN_LIST, returning_links, to_link
 from counterfoil.store.tombstones import Waiting
 
 _COUNTS = text(

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy import Connection, text
 
+from counterfoil.store.driver import change_postgresql, is_here
 from counterfoil.store.rows import write_batch
 
 _encode = msgspec.json.Encoder().encode
@@ -49,8 +50,8 @@ def append(connection: Connection, entries: Sequence[Entry]) -> None:
     """Write entries, in their order."""
     if not entries:
         return
-    if connection.dialect.name != "sqlite":
-        connection.execute(_INSERT_SHARED, {"entries": _encode(entries).decode()})
+    if not is_here(connection):
+        change_postgresql(connection, _INSERT_SHARED, {"entries": _encode(entries).decode()})
         return
     rows = [
         (
@@ -87,5 +88,5 @@ def story(connection: Connection, subject_id: str, limit: int = 500) -> list[Ent
 
 def prune(connection: Connection, before: int, limit: int = 5_000) -> int:
     """Delete up to ``limit`` entries older than ``before``; returns how many went."""
-    statement = _PRUNE_HERE if connection.dialect.name == "sqlite" else _PRUNE_SHARED
+    statement = _PRUNE_HERE if is_here(connection) else _PRUNE_SHARED
     return connection.execute(statement, {"before": before, "limit": limit}).rowcount

@@ -18,16 +18,14 @@ from counterfoil.core.fold import fold_news
 from counterfoil.core.link import Doubt, Ended, Link, Order
 from counterfoil.core.news import CustomerSeen, News
 from counterfoil.store import sightings
+from counterfoil.store.driver import change_postgresql, driver, is_here, rows_of
 from counterfoil.store.rows import (
     COLUMN_LIST,
     INTAKE_COLUMNS,
     WORKER_COLUMNS,
-    driver,
     ids_parameter,
-    is_here,
     recordset,
     returning_links,
-    rows_of,
     to_intake_row,
     to_link,
     to_records,
@@ -221,7 +219,7 @@ def _these(connection: Connection, ids: Collection[str], shared: TextualSelect) 
     if is_here(connection):
         rows: Iterable[Sequence[Any]] = driver(connection).execute(_SELECT_HERE, (these,))
     else:
-        rows = connection.execute(shared, {"ids": these})
+        rows = rows_of(connection, shared, {"ids": these})
     return {row[0]: to_link(row) for row in rows}
 
 
@@ -233,10 +231,12 @@ def _write(connection: Connection, before: Collection[str], links: Mapping[str, 
     new = [links[key] for key in sorted(links) if key not in before]
     known = [links[key] for key in links if key in before]
     if known:
-        connection.execute(_CHANGE_SHARED, {"rows": to_records(INTAKE_COLUMNS, map(to_intake_row, known))})
+        change_postgresql(
+            connection, _CHANGE_SHARED, {"rows": to_records(INTAKE_COLUMNS, map(to_intake_row, known))}
+        )
     if not new:
         return set()
-    added = connection.execute(_ADD_SHARED, {"rows": to_records(INTAKE_COLUMNS, map(to_intake_row, new))})
+    added = rows_of(connection, _ADD_SHARED, {"rows": to_records(INTAKE_COLUMNS, map(to_intake_row, new))})
     return {link.subject_id for link in new} - {row[0] for row in added}
 
 

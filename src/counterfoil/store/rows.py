@@ -1,16 +1,16 @@
 """Links to rows and back."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from functools import cache
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, TextClause, TextualSelect, column, text
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import Connection, Table, TextualSelect, column, text
 
 from counterfoil.core.link import Address, Deletion, Doubt, Ended, Fields, Lane, Link, ParkReason, Ruling
+from counterfoil.store.driver import POSTGRESQL, driver, is_here
 
 COLUMNS = Link.__struct_fields__
 COLUMN_LIST = ", ".join(COLUMNS)
@@ -18,7 +18,6 @@ WORKER_COLUMNS = COLUMNS[COLUMNS.index("customer_id") : COLUMNS.index("due_at")]
 INTAKE_COLUMNS = (*COLUMNS[: COLUMNS.index("customer_id")], "due_at", "dirty_at", "lane")
 _SIZES = (64, 16, 4, 1)
 """Rows of one statement: a few sizes, so that the driver knows each statement already."""
-_POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 _encoder = msgspec.json.Encoder()
 _decode_fields = msgspec.json.Decoder(Fields).decode
 
@@ -111,34 +110,9 @@ def returning_links(statement: str, *more: str) -> TextualSelect:
     return text(statement).columns(*map(column, (*COLUMNS, *more)))
 
 
-def is_here(connection: Connection) -> bool:
-    """SQLite: one writer at a time. Otherwise the database is shared with other nodes."""
-    return connection.dialect.name == "sqlite"
-
-
 def ids_parameter(connection: Connection, ids: Iterable[str]) -> str | list[str]:
     """Many ids as one parameter."""
     return _encoder.encode(sorted(ids)).decode() if is_here(connection) else sorted(ids)
-
-
-def driver(connection: Connection) -> Any:
-    """SQLite: the driver's own connection, for what is done for every delivery and in every turn.
-
-    SQLAlchemy's layers around a statement cost several times what SQLite does in it. Its errors are the driver's
-    (`sqlite3.Error`); who runs jobs knows both kinds.
-    """
-    return connection.connection.dbapi_connection
-
-
-def rows_of(
-    connection: Connection, statement: TextClause | TextualSelect, values: Mapping[str, Any]
-) -> Sequence[Sequence[Any]]:
-    """All rows of a statement of every turn; SQLite: from the `driver`, which names parameters the same way."""
-    if is_here(connection):
-        clause = cast("TextClause", statement.element) if isinstance(statement, TextualSelect) else statement
-        found: list[Sequence[Any]] = driver(connection).execute(clause.text, values).fetchall()
-        return found
-    return connection.execute(statement, values).all()
 
 
 def write_batch(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -168,7 +142,7 @@ def recordset(table: Table, names: Iterable[str]) -> str:
     One statement and one parameter for a whole batch: the server takes JSON apart faster than we could bind
     values.
     """
-    types = {name: table.c[name].type.compile(dialect=_POSTGRESQL) for name in names}
+    types = {name: table.c[name].type.compile(dialect=POSTGRESQL) for name in names}
     columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
     return f"json_to_recordset(CAST(:rows AS JSON)) AS r ({columns})"
 

@@ -7,7 +7,8 @@ from sqlalchemy import Connection, text
 
 from counterfoil.core.link import Order, Sighting
 from counterfoil.core.news import CustomerSeen
-from counterfoil.store.rows import ids_parameter, is_here, recordset, rows_of, to_records
+from counterfoil.store.driver import is_here, rows_of
+from counterfoil.store.rows import ids_parameter, recordset, to_records
 from counterfoil.store.schema import sightings as table
 
 _SIGHTING = ("customer_id", "subject_id", "created", "mark", "archived", "ordered")
