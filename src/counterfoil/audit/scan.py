@@ -15,11 +15,12 @@ from counterfoil.billing.stripe import PAGE as CUSTOMERS
 from counterfoil.clerk.api import PAGE as USERS
 from counterfoil.clerk.api import ClerkApi, UserPage
 from counterfoil.core.finding import SeenCustomer
+from counterfoil.core.link import Lane
 from counterfoil.errors import NotFound, Rejected
-from counterfoil.upstream.gate import BULK
+from counterfoil.upstream.gate import BULK, Ticket
 
 PARALLEL = 12
-"""Pages of Stripe's list under way at once: more than any account's rate, times the time of an answer."""
+"""Pages of Stripe's list under way at once, at most: any account's rate, times the time of a slow answer."""
 _WORTH = 4 * CUSTOMERS
 """Customers that must be left in a range for it to be split."""
 OVERLAP = 300_000
@@ -43,7 +44,9 @@ class Scan:
         self._active: dict[int, Range] = {}
         self._waiting: list[Range] = []
         self._number = 0
-        self._moved = asyncio.Condition()
+        self._moved = asyncio.Event()
+        self._unsent: set[int] = set()
+        """Ranges whose next page waits for the quota."""
 
     async def run(self) -> None:
         """Read both sides, then what has changed while they were read.
@@ -115,22 +118,27 @@ class Scan:
     async def _read_ranges(self) -> None:
         """Take ranges, whole or split off another's, until there is none left."""
         while True:
-            async with self._moved:
-                taken = self._take()
-                while taken is None:
-                    if not self._active:
-                        return
-                    await self._moved.wait()
-                    taken = self._take()
+            taken = self._take()
+            if taken is not None:
                 self._active[taken.id] = taken
-            await self._read_range(taken)
-            async with self._moved:
+                await self._read_range(taken)
                 del self._active[taken.id]
-                self._moved.notify_all()
+                self._tell()
+            elif self._active:
+                await self._moved.wait()
+            else:
+                return
+
+    def _tell(self) -> None:
+        """Wake the readers that have nothing to do."""
+        self._moved.set()
+        self._moved.clear()
 
     def _take(self) -> Range | None:
         if self._waiting:
             return self._waiting.pop()
+        if self._unsent:
+            return None  # the quota is used anyway, and the last page of each range is half empty
         widest = max(self._active.values(), key=_left, default=None)
         if widest is None or _left(widest) < _WORTH or widest.reached - widest.low < 2:
             return None
@@ -162,18 +170,30 @@ class Scan:
             self._customers.total = self._customers.done + int(sum(map(_left, self._active.values())))
             if not more:
                 return
-            async with self._moved:
-                self._moved.notify_all()
+            self._tell()
 
     async def _page_of(self, part: Range) -> ListedPage:
         try:
-            return await insistently(lambda: self._lister.page(part.low, part.high, part.after))
+            return await insistently(lambda: self._page(part))
         except (NotFound, Rejected):
             if part.after is None:
                 raise
         # The customer to go on after was deleted meanwhile: by its time instead, that second once more.
         part.after, part.high = None, part.reached + 1
-        return await insistently(lambda: self._lister.page(part.low, part.high, None))
+        return await insistently(lambda: self._page(part))
+
+    async def _page(self, part: Range) -> ListedPage:
+        self._unsent.add(part.id)
+        try:
+            ticket = Ticket(Lane.BULK, lambda: self._sent(part))
+            return await self._lister.page(part.low, part.high, part.after, ticket)
+        finally:
+            self._sent(part)
+
+    def _sent(self, part: Range) -> None:
+        """Its page is on its way, or given up."""
+        self._unsent.discard(part.id)
+        self._tell()
 
     # What has changed meanwhile.
 
