@@ -5,7 +5,7 @@ killed reads at most one page of each range again.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from counterfoil.audit.patience import insistently, together
 from counterfoil.audit.progress import Progress
@@ -62,8 +62,8 @@ class Scan:
         async with together() as group:
             group.create_task(self._read_late_users())
             group.create_task(self._read_late_customers())
+            group.create_task(_one_by_one(self._space.index()))
         self._late.ended = True
-        self._space.index()
 
     # Clerk.
 
@@ -84,6 +84,9 @@ class Scan:
             self._users.done += len(page.users)
             if ended:
                 self._users.ended = True
+                await _one_by_one(
+                    self._space.index(users_only=True)
+                )  # Stripe's list is longer, and the processor idle
                 return
 
     async def _page_after(self, cursors: Sequence[str]) -> UserPage:
@@ -220,6 +223,12 @@ class Scan:
             if not listed.more or not listed.customers:
                 break
             after = listed.customers[-1].customer_id
+
+
+async def _one_by_one(steps: Iterator[None]) -> None:
+    """Work of this processor's while answers are awaited: calls go out between its steps."""
+    for _ in steps:
+        await asyncio.sleep(0)
 
 
 def _density(page: Sequence[SeenCustomer]) -> float:

@@ -24,9 +24,8 @@ def findings(state: State, policy: Policy, recent: int) -> list[Finding]:
         found = _of_user(state, state.user, policy)
     else:
         found = [_unread(state)] if state.unread else _of_gone(state, policy, recent)
-    young = _is_young(state, recent)
     version = state.user.version if state.user is not None else 0
-    return [msgspec.structs.replace(each, recent=young, version=version) for each in found]
+    return [msgspec.structs.replace(each, recent=_is_young(state, recent), version=version) for each in found]
 
 
 def _is_young(state: State, recent: int) -> bool:
@@ -209,7 +208,8 @@ def _reason(keeper: SeenCustomer, own: list[SeenCustomer], named: str | None) ->
 def _fields(state: State, user: UserBody, customer: SeenCustomer) -> list[Finding]:
     if user.mapping_error is not None:
         return []
-    changes = difference(wanted_fields(as_link(user, state.link)), customer.fields)
+    desired = wanted_fields(as_link(user, state.link)) if state.link is not None else user.fields
+    changes = difference(desired, customer.fields)
     if changes == Fields():
         return []
     wanted = msgspec.to_builtins(changes)
