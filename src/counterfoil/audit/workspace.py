@@ -236,8 +236,12 @@ class Workspace(Found):
 
     # Comparing.
 
-    def states(self) -> Iterator[State]:
-        """Every subject of either side, in the order of their ids."""
+    def states(self, in_step: Callable[[UserBody, SeenCustomer], bool]) -> Iterator[State | None]:
+        """Every subject of either side, in the order of their ids.
+
+        ``None`` for each who has one customer, no link, and is ``in_step`` with it: where a million are, the rest
+        need not be gathered for them.
+        """
         users = self._reads.execute("SELECT subject_id, named, body FROM users ORDER BY subject_id")
         owned = self._reads.execute(
             "SELECT owner, customer_id, body FROM customers WHERE owner IS NOT NULL ORDER BY owner, customer_id"
@@ -252,6 +256,11 @@ class Workspace(Found):
                 row, user = user[1:], users.fetchone()
             while customer is not None and customer[0] == subject_id:
                 own[customer[1]], customer = _customer(customer[2]), owned.fetchone()
+            if len(own) == 1 and row is not None and row[1] and not self._linked:
+                (only,) = own.values()
+                if in_step(_user(row[1]), only):
+                    yield None
+                    continue
             yield self._state(subject_id, row, own)
 
     def doubled(self) -> Iterator[State]:

@@ -28,6 +28,13 @@ def findings(state: State, policy: Policy, recent: int) -> list[Finding]:
     return [msgspec.structs.replace(each, recent=_is_young(state, recent), version=version) for each in found]
 
 
+def in_step(user: UserBody, customer: SeenCustomer, policy: Policy) -> bool:
+    """Whether nothing can be found about a user with this one customer and no link: true of most, quickly told."""
+    return (
+        user.fields == customer.fields and not customer.archived and named_in(user, policy) == customer.customer_id
+    )
+
+
 def _is_young(state: State, recent: int) -> bool:
     at_work = state.link is not None and state.link.dirty_at is not None and state.link.parked is None
     return (
