@@ -5,9 +5,9 @@ killed reads at most one page of each range again.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from counterfoil.audit.patience import insistently, together
+from counterfoil.audit.patience import batched, insistently, together
 from counterfoil.audit.progress import Progress
 from counterfoil.audit.workspace import Range, Workspace
 from counterfoil.billing.listing import CustomerLister, ListedPage
@@ -26,6 +26,8 @@ _WORTH = 4 * CUSTOMERS
 OVERLAP = 300_000
 """What changed within so long (ms) before the audit began is read again at its end."""
 _PAGE_OVERLAP = 50
+_PIECE = 100
+"""Users that are written at once."""
 _USERS_AFTER, _USERS_READ = "users_after", "users_read"
 _CURSORS = 5
 """So many users of a page are remembered to go on after: the last one may be deleted meanwhile."""
@@ -80,7 +82,7 @@ class Scan:
             page = await self._page_after(cursors)
             ended = {} if page.last is not None else {_USERS_READ: "1"}
             cursors = [each.subject_id for each in page.users[-_CURSORS:]] or [page.last or ""]
-            self._space.keep_users(page.users, {_USERS_AFTER: " ".join(cursors), **ended}, page.unread)
+            await self._keep_users(page, {_USERS_AFTER: " ".join(cursors), **ended})
             self._users.done += len(page.users)
             if ended:
                 self._users.ended = True
@@ -88,6 +90,14 @@ class Scan:
                     self._space.index(users_only=True)
                 )  # Stripe's list is longer, and the processor idle
                 return
+
+    async def _keep_users(self, page: UserPage, place: Mapping[str, str]) -> None:
+        """In pieces: Stripe's answers would wait for a whole page to be written, and the next calls with them."""
+        *pieces, last = list(batched(page.users, _PIECE)) or [[]]
+        for piece in pieces:
+            self._space.keep_users(piece, {})
+            await asyncio.sleep(0)
+        self._space.keep_users(last, place, page.unread)
 
     async def _page_after(self, cursors: Sequence[str]) -> UserPage:
         """The page after the last of these users who is still there."""
