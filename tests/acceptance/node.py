@@ -63,7 +63,7 @@ class Serve:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-c",
-                "from counterfoil.cli.main import main; main()",
+                "from counterfoil.cli.entry import main; main()",
                 "serve",
                 *arguments,
                 cwd=self.folder,

@@ -38,3 +38,19 @@ async def test_the_list_is_read_at_the_pace_of_the_quota_and_few_pages_are_not_f
     assert not [call for call in pages if call.status == 429]
     assert len(pages) <= COUNT / 100 + 30
     assert world.time() - begun <= len(pages) / RATE + 2.5
+
+
+@pytest.mark.parametrize("age", AGES.values(), ids=AGES)
+@scenario_in(SandboxSettings(latency=(0.02, 0.06)))
+async def test_no_range_is_split_while_the_quota_is_used_up_anyway(
+    world: World, age: Callable[[int], float]
+) -> None:
+    for number, seconds in enumerate(sorted(map(age, range(COUNT)), reverse=True)):
+        world.sandbox.add_pair(world.time() - seconds, email=f"person{number}@example.com")
+    begun = world.time()
+    about, _ = await audit(world, {}, database=False)
+    assert about.counts["customers"] == COUNT
+    pages = world.sandbox.calls("stripe", "customers.list")
+    # Two or three readers are enough, and each one's last page is not full.
+    assert len(pages) <= COUNT / 100 + 10
+    assert world.time() - begun <= len(pages) / RATE + 2.5

@@ -22,7 +22,7 @@ from counterfoil.sandbox.sandbox import Sandbox
 from counterfoil.store.database import InlineDatabase
 from counterfoil.store.upgrade import upgrade
 
-COMMAND = (sys.executable, "-c", "from counterfoil.cli.main import main; main()")
+COMMAND = (sys.executable, "-c", "from counterfoil.cli.entry import main; main()")
 OURS = ("CLERK", "STRIPE", "COUNTERFOIL", "DATABASE_URL", "PORT", "SIGNING_SECRET", "WEBHOOK_SECRET")
 
 

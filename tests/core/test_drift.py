@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from counterfoil.core.drift import keeper_of, needs_payments
+from counterfoil.core.drift import in_step, keeper_of, needs_payments
 from counterfoil.core.finding import Finding, Kind, Repair, SeenCustomer
 from counterfoil.core.link import Deletion, Ended, Fields, Link, ParkReason, Ruling
 from counterfoil.core.policy import LinkBack, OnDeletion
@@ -22,6 +22,30 @@ def test_who_is_in_step_is_not_found() -> None:
     # In Stripe's favour: what Clerk does not have is never blanked.
     more = replace(ADA, phone="+15550100", description="A friend", metadata={"plan": "pro"})
     assert found(customers=(customer(fields=more, live=1),)) == []
+
+
+@pytest.mark.parametrize(
+    ("of_user", "of_customer", "policy", "agree"),
+    [
+        ({}, {}, POLICY, True),
+        ({"mapping_error": "ValueError: no"}, {}, POLICY, True),
+        ({"fields": replace(ADA, name="Ada King")}, {}, POLICY, False),
+        ({}, {"archived": True}, POLICY, False),
+        ({"link_back": None}, {}, POLICY, False),
+        ({"link_back": "cus_other"}, {}, POLICY, False),
+        ({}, {}, PRIVATE, False),
+        ({"link_back": None, "private_name": customer().customer_id}, {}, PRIVATE, True),
+        # Nothing is found then either, and it takes a closer look.
+        ({}, {}, OFF, False),
+    ],
+)
+def test_who_is_in_step_is_told_at_a_glance(
+    of_user: dict[str, Any], of_customer: dict[str, Any], policy: Any, agree: bool
+) -> None:
+    theirs, own = user(**of_user), customer(**of_customer)
+    assert in_step(theirs, own, policy) is agree
+    if agree:
+        assert found(user=theirs, customers=(own,), policy=policy) == []
 
 
 # What may be a change on its way.

@@ -10,7 +10,7 @@ from counterfoil.audit.scan import OVERLAP, PARALLEL
 from counterfoil.audit.workspace import Workspace
 from counterfoil.billing.listing import CustomerLister
 from counterfoil.clerk.api import ClerkApi
-from counterfoil.core.drift import findings, needs_payments
+from counterfoil.core.drift import findings, in_step, needs_payments
 from counterfoil.core.finding import Finding, SeenCustomer
 from counterfoil.core.link import Link
 from counterfoil.core.policy import Policy
@@ -70,9 +70,9 @@ class Comparison:
         await self._look_again()
 
     def _all(self) -> Iterator[Finding]:
-        for state in self._space.states():
+        for state in self._space.states(lambda user, customer: in_step(user, customer, self._policy)):
             # What is no user's id is not ours: the key holds something else.
-            if is_user_id(state.subject_id):
+            if state is not None and is_user_id(state.subject_id):
                 yield from findings(state, self._policy, self._recent)
             self._compared.done += 1
 

@@ -5,9 +5,9 @@ killed reads at most one page of each range again.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from counterfoil.audit.patience import insistently, together
+from counterfoil.audit.patience import batched, insistently, together
 from counterfoil.audit.progress import Progress
 from counterfoil.audit.workspace import Range, Workspace
 from counterfoil.billing.listing import CustomerLister, ListedPage
@@ -15,16 +15,19 @@ from counterfoil.billing.stripe import PAGE as CUSTOMERS
 from counterfoil.clerk.api import PAGE as USERS
 from counterfoil.clerk.api import ClerkApi, UserPage
 from counterfoil.core.finding import SeenCustomer
+from counterfoil.core.link import Lane
 from counterfoil.errors import NotFound, Rejected
-from counterfoil.upstream.gate import BULK
+from counterfoil.upstream.gate import BULK, Ticket
 
 PARALLEL = 12
-"""Pages of Stripe's list under way at once: more than any account's rate, times the time of an answer."""
+"""Pages of Stripe's list under way at once, at most: any account's rate, times the time of a slow answer."""
 _WORTH = 4 * CUSTOMERS
 """Customers that must be left in a range for it to be split."""
 OVERLAP = 300_000
 """What changed within so long (ms) before the audit began is read again at its end."""
 _PAGE_OVERLAP = 50
+_PIECE = 100
+"""Users that are written at once."""
 _USERS_AFTER, _USERS_READ = "users_after", "users_read"
 _CURSORS = 5
 """So many users of a page are remembered to go on after: the last one may be deleted meanwhile."""
@@ -43,7 +46,9 @@ class Scan:
         self._active: dict[int, Range] = {}
         self._waiting: list[Range] = []
         self._number = 0
-        self._moved = asyncio.Condition()
+        self._moved = asyncio.Event()
+        self._unsent: set[int] = set()
+        """Ranges whose next page waits for the quota."""
 
     async def run(self) -> None:
         """Read both sides, then what has changed while they were read.
@@ -59,8 +64,8 @@ class Scan:
         async with together() as group:
             group.create_task(self._read_late_users())
             group.create_task(self._read_late_customers())
+            group.create_task(_one_by_one(self._space.index()))
         self._late.ended = True
-        self._space.index()
 
     # Clerk.
 
@@ -77,11 +82,21 @@ class Scan:
             page = await self._page_after(cursors)
             ended = {} if page.last is not None else {_USERS_READ: "1"}
             cursors = [each.subject_id for each in page.users[-_CURSORS:]] or [page.last or ""]
-            self._space.keep_users(page.users, {_USERS_AFTER: " ".join(cursors), **ended}, page.unread)
+            await self._keep_users(page, {_USERS_AFTER: " ".join(cursors), **ended})
             self._users.done += len(page.users)
             if ended:
                 self._users.ended = True
+                # Stripe's list is longer, and the processor idle.
+                await _one_by_one(self._space.index(users_only=True))
                 return
+
+    async def _keep_users(self, page: UserPage, place: Mapping[str, str]) -> None:
+        """In pieces: Stripe's answers would wait for a whole page to be written, and the next calls with them."""
+        *pieces, last = list(batched(page.users, _PIECE)) or [[]]
+        for piece in pieces:
+            self._space.keep_users(piece, {})
+            await asyncio.sleep(0)
+        self._space.keep_users(last, place, page.unread)
 
     async def _page_after(self, cursors: Sequence[str]) -> UserPage:
         """The page after the last of these users who is still there."""
@@ -115,22 +130,27 @@ class Scan:
     async def _read_ranges(self) -> None:
         """Take ranges, whole or split off another's, until there is none left."""
         while True:
-            async with self._moved:
-                taken = self._take()
-                while taken is None:
-                    if not self._active:
-                        return
-                    await self._moved.wait()
-                    taken = self._take()
+            taken = self._take()
+            if taken is not None:
                 self._active[taken.id] = taken
-            await self._read_range(taken)
-            async with self._moved:
+                await self._read_range(taken)
                 del self._active[taken.id]
-                self._moved.notify_all()
+                self._tell()
+            elif self._active:
+                await self._moved.wait()
+            else:
+                return
+
+    def _tell(self) -> None:
+        """Wake the readers that have nothing to do."""
+        self._moved.set()
+        self._moved.clear()
 
     def _take(self) -> Range | None:
         if self._waiting:
             return self._waiting.pop()
+        if self._unsent:
+            return None  # the quota is used anyway, and the last page of each range is half empty
         widest = max(self._active.values(), key=_left, default=None)
         if widest is None or _left(widest) < _WORTH or widest.reached - widest.low < 2:
             return None
@@ -162,18 +182,30 @@ class Scan:
             self._customers.total = self._customers.done + int(sum(map(_left, self._active.values())))
             if not more:
                 return
-            async with self._moved:
-                self._moved.notify_all()
+            self._tell()
 
     async def _page_of(self, part: Range) -> ListedPage:
         try:
-            return await insistently(lambda: self._lister.page(part.low, part.high, part.after))
+            return await insistently(lambda: self._page(part))
         except (NotFound, Rejected):
             if part.after is None:
                 raise
         # The customer to go on after was deleted meanwhile: by its time instead, that second once more.
         part.after, part.high = None, part.reached + 1
-        return await insistently(lambda: self._lister.page(part.low, part.high, None))
+        return await insistently(lambda: self._page(part))
+
+    async def _page(self, part: Range) -> ListedPage:
+        self._unsent.add(part.id)
+        try:
+            ticket = Ticket(Lane.BULK, lambda: self._sent(part))
+            return await self._lister.page(part.low, part.high, part.after, ticket)
+        finally:
+            self._sent(part)
+
+    def _sent(self, part: Range) -> None:
+        """Its page is on its way, or given up."""
+        self._unsent.discard(part.id)
+        self._tell()
 
     # What has changed meanwhile.
 
@@ -200,6 +232,12 @@ class Scan:
             if not listed.more or not listed.customers:
                 break
             after = listed.customers[-1].customer_id
+
+
+async def _one_by_one(steps: Iterator[None]) -> None:
+    """Work of this processor's while answers are awaited: calls go out between its steps."""
+    for _ in steps:
+        await asyncio.sleep(0)
 
 
 def _density(page: Sequence[SeenCustomer]) -> float:

@@ -60,12 +60,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 def summarise(space: Workspace, about: About) -> Summary:
     """The work file in short."""
-    users, customers = space.counts()
     return Summary(
         about=about,
-        users=users,
-        customers=customers,
-        strangers=space.strangers(),
+        users=about.counts.get("users", 0),
+        customers=about.counts.get("customers", 0),
+        strangers=about.counts.get("strangers", 0),
         rows=tuple(
             Row(kind=kind, count=count, person=person, recent=recent, subscribed=subscribed)
             for kind, count, person, recent, subscribed in space.tally()

@@ -18,36 +18,12 @@ from typing import Self
 import msgspec
 
 from counterfoil.audit.found import Found
+from counterfoil.audit.schema import FORMAT, INDEXES, INDEXES_OF_USERS, SCHEMA
 from counterfoil.core.finding import Candidate, SeenCustomer, State
 from counterfoil.core.link import Link
 from counterfoil.core.news import UserBody
 from counterfoil.errors import ConfigurationError
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS ranges (id INTEGER PRIMARY KEY, low INT NOT NULL, high INT NOT NULL, after TEXT,
-    reached INT NOT NULL, done INT NOT NULL DEFAULT 0);
-CREATE TABLE IF NOT EXISTS users (subject_id TEXT PRIMARY KEY, named TEXT, email TEXT, body BLOB NOT NULL)
-    WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS customers (customer_id TEXT PRIMARY KEY, owner TEXT, email TEXT, live INT,
-    body BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS links (subject_id TEXT PRIMARY KEY, customer_id TEXT, body BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS mapping (subject_id TEXT PRIMARY KEY, customer_id TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS findings (key TEXT PRIMARY KEY, subject_id TEXT, kind TEXT NOT NULL,
-    rank INT NOT NULL, subscribed INT NOT NULL, recent INT NOT NULL, person INT NOT NULL, body BLOB NOT NULL)
-    WITHOUT ROWID;
-"""
-# Made when all is read: kept up page by page they would cost far more.
-_INDEXES = """
-CREATE INDEX IF NOT EXISTS ix_customers_owner ON customers (owner) WHERE owner IS NOT NULL;
-CREATE INDEX IF NOT EXISTS ix_customers_email ON customers (email) WHERE email IS NOT NULL;
-CREATE INDEX IF NOT EXISTS ix_users_named ON users (named) WHERE named IS NOT NULL;
-CREATE INDEX IF NOT EXISTS ix_users_email ON users (email) WHERE email IS NOT NULL;
-CREATE INDEX IF NOT EXISTS ix_mapping_customer ON mapping (customer_id);
-CREATE INDEX IF NOT EXISTS ix_links_customer ON links (customer_id) WHERE customer_id IS NOT NULL;
-CREATE INDEX IF NOT EXISTS ix_findings_subject ON findings (subject_id);
-"""
-_FORMAT = "3"
 _SEVERAL = 5
 """Of what makes a case ambiguous, a few are enough."""
 _RIVALS = (
@@ -127,7 +103,7 @@ class Workspace(Found):
         # What a killed process wrote is kept; what a fallen machine loses is read again.
         for pragma in ("journal_mode=WAL", "synchronous=OFF", "cache_size=-20000", "temp_store=FILE"):
             self._db.execute(f"PRAGMA {pragma}")
-        self._db.executescript(_SCHEMA)
+        self._db.executescript(SCHEMA)
         self._reads = sqlite3.connect(path, isolation_level=None)
         self._reads.execute("PRAGMA cache_size=-20000")
 
@@ -150,7 +126,7 @@ class Workspace(Found):
             Whether it goes on with earlier work.
         """
         self._named = named
-        wanted = {**about, "format": _FORMAT}
+        wanted = {**about, "format": FORMAT}
         known = self.meta()
         same = all(known.get(key) == value for key, value in wanted.items())
         if same and 0 <= now - int(known.get("began", "0")) <= longest:
@@ -225,9 +201,11 @@ class Workspace(Found):
         (count,) = self._db.execute("SELECT COALESCE(MAX(id), 0) FROM ranges").fetchone()
         return int(count)
 
-    def index(self) -> None:
-        """All is read: make it quick to find."""
-        self._db.executescript(_INDEXES)
+    def index(self, *, users_only: bool = False) -> Iterator[None]:
+        """All is read: make it quick to find, an index at each step."""
+        for statement in INDEXES_OF_USERS if users_only else INDEXES:
+            self._db.execute(statement)
+            yield
 
     def replace_users(self, asked: Sequence[str], found: Iterable[UserBody], unread: Iterable[str]) -> None:
         """Users that were read again: those that were not found are gone."""
@@ -258,20 +236,31 @@ class Workspace(Found):
 
     # Comparing.
 
-    def states(self) -> Iterator[State]:
-        """Every subject of either side, in the order of their ids."""
+    def states(self, in_step: Callable[[UserBody, SeenCustomer], bool]) -> Iterator[State | None]:
+        """Every subject of either side, in the order of their ids.
+
+        ``None`` for each who has one customer, no link, and is ``in_step`` with it: where a million are, the rest
+        need not be gathered for them.
+        """
         users = self._reads.execute("SELECT subject_id, named, body FROM users ORDER BY subject_id")
         owned = self._reads.execute(
             "SELECT owner, customer_id, body FROM customers WHERE owner IS NOT NULL ORDER BY owner, customer_id"
         )
         user, customer = users.fetchone(), owned.fetchone()
         while user is not None or customer is not None:
-            subject_id = min(row[0] for row in (user, customer) if row is not None)
+            subject_id = (
+                customer[0] if user is None or (customer is not None and customer[0] < user[0]) else user[0]
+            )
             row, own = None, {}
             if user is not None and user[0] == subject_id:
                 row, user = user[1:], users.fetchone()
             while customer is not None and customer[0] == subject_id:
                 own[customer[1]], customer = _customer(customer[2]), owned.fetchone()
+            if len(own) == 1 and row is not None and row[1] and not self._linked:
+                (only,) = own.values()
+                if in_step(_user(row[1]), only):
+                    yield None
+                    continue
             yield self._state(subject_id, row, own)
 
     def doubled(self) -> Iterator[State]:

@@ -12,7 +12,7 @@ from counterfoil.core.customer import Subscription
 from counterfoil.core.finding import SeenCustomer
 from counterfoil.core.link import Fields
 from counterfoil.errors import KeyRefused
-from counterfoil.upstream.gate import BULK
+from counterfoil.upstream.gate import BULK, Ticket
 
 _OURS = frozenset({ARCHIVED, ARCHIVED_OF, MARK})
 _PAYING = frozenset({"succeeded", "processing", "requires_capture"})
@@ -39,7 +39,7 @@ class CustomerLister:
         """The key may read subscriptions, as far as is known."""
         self.sees_payments = True
 
-    async def page(self, low: int, high: int, after: str | None) -> ListedPage:
+    async def page(self, low: int, high: int, after: str | None, ticket: Ticket = BULK) -> ListedPage:
         """Customers created from ``low`` up to, but not at, ``high`` (Stripe's time, in seconds)."""
         query: dict[str, Any] = {"limit": PAGE, "created": {"gte": low, "lt": high}}
         if after is not None:
@@ -47,11 +47,11 @@ class CustomerLister:
         if self.sees_subscriptions:
             try:
                 expanded = {**query, "expand": ["data.subscriptions"]}
-                return self._page(await self._stripe.raw("customers.list", BULK, "/v1/customers", expanded))
+                return self._page(await self._stripe.raw("customers.list", ticket, "/v1/customers", expanded))
             except KeyRefused as error:
                 self._stripe.forgive(error)
                 self.sees_subscriptions = False
-        return self._page(await self._stripe.raw("customers.list", BULK, "/v1/customers", query))
+        return self._page(await self._stripe.raw("customers.list", ticket, "/v1/customers", query))
 
     async def paid(self, customer_id: str) -> bool | None:
         """Whether a customer has made payments; ``None``: the key may not read them."""

@@ -4,6 +4,7 @@ Own code, because the official client cannot do it: it drops ``starting_after``,
 unknown value, retries for an hour, and takes 11.7 ms of CPU a call. Tests hold both against one sandbox.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -34,6 +35,8 @@ from counterfoil.upstream.gate import Gate, Ticket
 API_VERSION = "2026-05-12"
 PAGE = 500
 """Users a page: the most that Clerk gives."""
+_AT_A_STRETCH = 50
+"""Users of a page that are read at a stretch: a whole page takes 10 ms, and answers and deliveries wait."""
 TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5)
 
 # How Clerk begins a user: it identifies one that cannot be read.
@@ -150,14 +153,16 @@ class ClerkApi:
         """One page of ``GET /users``: a bare array. Users that cannot be read are left out, and logged."""
         # urlencode writes a leading + as %2B, as Clerk wants it.
         path = f"/users?{urlencode({'limit': limit, **query})}"
-        return self._page(await self._call("users.list", ticket, "GET", path), limit)
+        return await self._page(await self._call("users.list", ticket, "GET", path), limit)
 
-    def _page(self, answer: Answer, limit: int) -> UserPage:
+    async def _page(self, answer: Answer, limit: int) -> UserPage:
         listed = _users(answer)
         users: list[UserBody] = []
         unread: list[str] = []
         last: str | None = None
-        for raw in listed:
+        for number, raw in enumerate(listed, 1):
+            if number % _AT_A_STRETCH == 0:
+                await asyncio.sleep(0)
             identified = _FIRST_ID.match(bytes(raw))
             last = identified[1].decode() if identified is not None else last
             try:
@@ -172,7 +177,7 @@ class ClerkApi:
         """Those of up to 100 users that there are: one call, however many."""
         query = [("limit", str(PAGE)), *(("user_id", each) for each in subject_ids)]
         answer = await self._call("users.list", ticket, "GET", f"/users?{urlencode(query)}")
-        return self._page(answer, PAGE)
+        return await self._page(answer, PAGE)
 
     async def write_link_back(
         self, subject_id: str, customer_id: str, place: LinkBack, ticket: Ticket

@@ -1,6 +1,5 @@
 """``counterfoil``: keeps exactly one Stripe customer matched to every Clerk user."""
 
-import gc
 from typing import Annotated
 
 import typer
@@ -71,12 +70,3 @@ _COMMANDS = (
 for command in _COMMANDS:
     app.command()(command)
 app.add_typer(db.app, name="db")
-
-
-def main() -> None:
-    """The entry point."""
-    # What is imported by now stays to the end: no collection need look through it, the last one least of all.
-    gc.freeze()
-    # Little is ever in a cycle: looked for after 700 new objects, as is usual, they cost each delivery 3 us.
-    gc.set_threshold(20_000)
-    app()

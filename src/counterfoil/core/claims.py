@@ -17,7 +17,7 @@ _GIVEN_AND_NAMED = "the mapping file gives it to one user, and Clerk's metadata 
 
 def named_in(user: UserBody, policy: Policy) -> str | None:
     """What Clerk holds in the place where we write."""
-    return own_name(as_link(user), policy) if policy.link_back is not LinkBack.OFF else None
+    return own_name(user, policy) if policy.link_back is not LinkBack.OFF else None
 
 
 def named_anywhere(user: UserBody, policy: Policy) -> str | None:

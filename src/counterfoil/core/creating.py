@@ -2,6 +2,7 @@
 
 from counterfoil.core.customer import Customer, wanted_fields
 from counterfoil.core.link import Address, Deletion, Link, ParkReason
+from counterfoil.core.news import UserBody
 from counterfoil.core.policy import Adopt, Create, LinkBack, NoEmail, Policy
 from counterfoil.core.step import (
     AdoptCustomer,
@@ -61,7 +62,7 @@ def park_unmapped(error: str) -> Park:
     return Park(ParkReason.MAPPING, error.partition(":")[0])
 
 
-def own_name(link: Link, policy: Policy) -> str | None:
+def own_name(link: Link | UserBody, policy: Policy) -> str | None:
     """What Clerk holds in the place where we write the customer's id."""
     return link.private_name if policy.link_back is LinkBack.PRIVATE else link.link_back
 

@@ -24,9 +24,15 @@ def findings(state: State, policy: Policy, recent: int) -> list[Finding]:
         found = _of_user(state, state.user, policy)
     else:
         found = [_unread(state)] if state.unread else _of_gone(state, policy, recent)
-    young = _is_young(state, recent)
     version = state.user.version if state.user is not None else 0
-    return [msgspec.structs.replace(each, recent=young, version=version) for each in found]
+    return [msgspec.structs.replace(each, recent=_is_young(state, recent), version=version) for each in found]
+
+
+def in_step(user: UserBody, customer: SeenCustomer, policy: Policy) -> bool:
+    """Whether nothing can be found about a user with this one customer and no link: true of most, quickly told."""
+    return (
+        user.fields == customer.fields and not customer.archived and named_in(user, policy) == customer.customer_id
+    )
 
 
 def _is_young(state: State, recent: int) -> bool:
@@ -209,7 +215,8 @@ def _reason(keeper: SeenCustomer, own: list[SeenCustomer], named: str | None) ->
 def _fields(state: State, user: UserBody, customer: SeenCustomer) -> list[Finding]:
     if user.mapping_error is not None:
         return []
-    changes = difference(wanted_fields(as_link(user, state.link)), customer.fields)
+    desired = wanted_fields(as_link(user, state.link)) if state.link is not None else user.fields
+    changes = difference(desired, customer.fields)
     if changes == Fields():
         return []
     wanted = msgspec.to_builtins(changes)

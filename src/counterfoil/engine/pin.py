@@ -3,8 +3,10 @@
 Pinned at the first start. Afterwards keys of any other environment are refused, before anything is written.
 """
 
+import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection
@@ -17,6 +19,8 @@ from counterfoil.store import environment
 from counterfoil.store.database import Database
 from counterfoil.upstream.gate import LIVE
 
+T = TypeVar("T")
+U = TypeVar("U")
 _UNKNOWN = "unknown"
 
 
@@ -44,8 +48,7 @@ async def ask(clerk: ClerkApi, stripe: StripeApi, stripe_key: str) -> Environmen
         UpstreamError: one of them does not answer, or refuses the key.
         ConfigurationError: nothing tells whether the Stripe key is of live or of test mode.
     """
-    instance = await clerk.instance(LIVE)
-    account = await stripe.account(LIVE)
+    instance, account = await _both(clerk.instance(LIVE), stripe.account(LIVE))
     livemode = is_live(stripe_key)
     if livemode is None or account is None:
         # A restricted key may not ask for the account; the customers say what mode it is.
@@ -62,6 +65,16 @@ async def ask(clerk: ClerkApi, stripe: StripeApi, stripe_key: str) -> Environmen
         stripe_account=account or _UNKNOWN,
         livemode=livemode,
     )
+
+
+async def _both(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, U]) -> tuple[T, U]:
+    """The results of two calls that are made at once; what one of them raises ends the other."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            first, second = group.create_task(one), group.create_task(other)
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return first.result(), second.result()
 
 
 def recall(known: Mapping[str, str], metadata_key: str) -> tuple[Environment, Policy] | None:

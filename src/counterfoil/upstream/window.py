@@ -11,8 +11,8 @@ from itertools import count
 
 from counterfoil.core.link import Lane
 
-_SECOND = 1.01
-"""Seconds that the limiter counts over, and some: clocks are not exact."""
+_SECOND = 1.005
+"""Seconds that the limiter counts over, and some: uvloop tells time in whole milliseconds, and clocks differ."""
 _LONGEST = 5.0
 """Seconds that a call without an answer is taken to be on its way."""
 _FEW, _MEMORY = 10, 500
