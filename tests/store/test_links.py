@@ -237,12 +237,14 @@ def test_hasten_brings_those_that_wait_for_another_try_and_nobody_else(connectio
         due("user_waits", due_at=later),
         due("user_due", due_at=NOW - 7),
         due("user_held", due_at=LEASE_END, held=1),
-        due("user_to_be_read_again", due_at=later, must_confirm=Doubt.READ),
+        due("user_to_be_read", due_at=later, must_confirm=Doubt.READ),
+        due("user_to_be_read_again", due_at=later, must_confirm=Doubt.READ, absent_at=NOW),
         Link(subject_id="user_looks_later", revision=1, due_at=later),
         Link(subject_id="user_parked", revision=1, dirty_at=NOW, parked=ParkReason.FOREIGN),
     )
-    assert links.hasten(connection, NOW) == 1
+    assert links.hasten(connection, NOW) == 2
     assert got(connection, "user_waits").due_at == NOW
+    assert got(connection, "user_to_be_read").due_at == NOW
     assert got(connection, "user_due").due_at == NOW - 7
     assert got(connection, "user_held").due_at == LEASE_END
     assert got(connection, "user_to_be_read_again").due_at == later

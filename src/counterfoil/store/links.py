@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, TextualSelect, text
 
 from counterfoil.core.fold import fold_news
-from counterfoil.core.link import Doubt, Ended, Link, Order
+from counterfoil.core.link import Ended, Link, Order
 from counterfoil.core.news import CustomerSeen, News
 from counterfoil.store import sightings
 from counterfoil.store.driver import change_postgresql, driver, is_here, rows_of
@@ -120,7 +120,7 @@ _DISOWN = text(
     " due_at = CASE WHEN held > 0 THEN due_at ELSE :now END WHERE subject_id = :subject_id"
 )
 _RECLAIM = text("UPDATE link_rows SET due_at = :at WHERE held > 0 AND due_at > :at")
-_WAITING = "dirty_at IS NOT NULL AND held = 0 AND parked IS NULL AND due_at > :now AND must_confirm <> :read"
+_WAITING = "dirty_at IS NOT NULL AND held = 0 AND parked IS NULL AND due_at > :now AND absent_at IS NULL"
 _HASTEN_HERE = text(f"UPDATE link_rows SET due_at = :now WHERE {_WAITING}")  # noqa: S608
 _HASTEN_SHARED = text(
     "UPDATE link_rows SET due_at = :now WHERE subject_id IN"  # noqa: S608
@@ -349,10 +349,10 @@ def reclaim(connection: Connection, at: int) -> int:
 def hasten(connection: Connection, now: int) -> int:
     """An upstream is back: whoever waits for another try need not wait any longer.
 
-    Those that wait for the second of two reads (`Doubt.READ`) wait for time to pass, and go on doing so.
+    Those that wait for the second of two 404s wait for time to pass, and go on doing so.
     """
     statement = _HASTEN_HERE if is_here(connection) else _HASTEN_SHARED
-    return connection.execute(statement, {"now": now, "read": int(Doubt.READ)}).rowcount
+    return connection.execute(statement, {"now": now}).rowcount
 
 
 def reconsider(connection: Connection, now: int) -> int:
