@@ -322,6 +322,51 @@ async def test_stopped_in_the_midst_of_a_claim_a_worker_does_what_it_has_claimed
     await late.close()
 
 
+class Stuck(InlineDatabase):
+    """It does not answer for an hour."""
+
+    async def write(self, job: Any, *, urgent: bool = False) -> Any:
+        await asyncio.sleep(3600.0)
+
+
+@scenario
+async def test_stopped_in_the_midst_of_a_claim_that_does_not_end_a_worker_waits_no_longer_than_it_was_told(
+    world: World,
+) -> None:
+    hands = Hands(world, await world.assemble(), database=Stuck(world.url))
+    await asyncio.sleep(1.0)
+    began = world.time()
+    await hands.worker.stop(3.0)
+    assert round(world.time() - began, 1) == 3.0
+    hands.running.cancel()
+    await asyncio.wait({hands.running})
+
+
+class Counting(InlineDatabase):
+    """Counts its transactions."""
+
+    writes = 0
+
+    async def write(self, job: Any, *, urgent: bool = False) -> Any:
+        self.writes += 1
+        return await super().write(job, urgent=urgent)
+
+
+@scenario
+async def test_while_there_is_no_room_the_database_is_not_asked_for_work(world: World) -> None:
+    node = await world.assemble()
+    users = people(world, 2)
+    await ask(world, node, *users)
+    counting = Counting(world.url)
+    hands = Hands(world, node, concurrency=1, database=counting)
+    await asyncio.sleep(5.0)
+    assert [len(world.customers_of(user)) for user in users] == [1, 1]
+    # Of each user the claim, the read, the create and its name in Clerk; then a claim that finds nobody.
+    assert counting.writes == 2 * 4 + 1
+    await hands.worker.stop(0.0)
+    await counting.close()
+
+
 @scenario
 async def test_a_row_that_should_not_be_keeps_nobody_else_from_being_worked_on(world: World) -> None:
     node = await world.assemble()
