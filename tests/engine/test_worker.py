@@ -7,7 +7,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from counterfoil.core.link import Link
+from counterfoil.core.link import Fields, Link
 from counterfoil.core.news import CustomerSeen
 from counterfoil.engine import worker as figures
 from counterfoil.engine.ensure import ask_for
@@ -142,6 +142,25 @@ async def test_a_customer_that_a_scan_has_met_is_known_to_the_turn(world: World)
     (user,) = people(world, 1)
     made = world.sandbox.stripe.create_customer(world.time(), metadata={"clerkUserId": user})
     now, since = node.context.clock.now(), node.context.rules.policy.since
+    met = CustomerSeen(subject_id=user, customer_id=made, created=now)
+    await world.database.write(lambda connection: links.fold_batch(connection, [met], since, now))
+    hands = Hands(world, node)
+    await asyncio.sleep(2.0)
+    link = await world.link(user)
+    assert link is not None
+    assert (link.customer_id, creates(world)) == (made, 0)
+    await hands.worker.stop(0.0)
+
+
+@scenario
+async def test_a_customer_that_a_scan_has_met_is_known_to_the_first_step_of_a_turn(world: World) -> None:
+    """Of a user who need not be read first: otherwise the first step would mean to create another."""
+    node = await world.assemble()
+    (user,) = people(world, 1)
+    made = world.sandbox.stripe.create_customer(world.time(), metadata={"clerkUserId": user})
+    now, since = node.context.clock.now(), node.context.rules.policy.since
+    known = Link(subject_id=user, source_version=now, fields=Fields(name="Ada"), wanted=True, revision=1)
+    await world.database.write(lambda connection: put(connection, known))
     met = CustomerSeen(subject_id=user, customer_id=made, created=now)
     await world.database.write(lambda connection: links.fold_batch(connection, [met], since, now))
     hands = Hands(world, node)
