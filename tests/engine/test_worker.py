@@ -14,7 +14,7 @@ from counterfoil.engine.ensure import ask_for
 from counterfoil.engine.worker import Worker
 from counterfoil.errors import DatabaseUnavailable
 from counterfoil.sandbox.faults import Fault
-from counterfoil.store import journal, links
+from counterfoil.store import journal, links, sightings
 from counterfoil.store.database import InlineDatabase
 from counterfoil.wiring import Node
 from tests.harness import World, scenario
@@ -168,6 +168,35 @@ async def test_a_customer_that_a_scan_has_met_is_known_to_the_first_step_of_a_tu
     link = await world.link(user)
     assert link is not None
     assert (link.customer_id, creates(world)) == (made, 0)
+    await hands.worker.stop(0.0)
+
+
+@scenario
+async def test_a_turn_of_too_many_calls_is_cut_and_told_of_and_the_next_lease_sees_to_the_rest(
+    world: World,
+) -> None:
+    node = await world.assemble()
+    (user,) = people(world, 1)
+    hands = Hands(world, node)
+    await hands.ask(user)
+    await asyncio.sleep(2.0)
+    now, since = node.context.clock.now(), node.context.rules.policy.since
+    gone = [CustomerSeen(subject_id=user, customer_id=f"cus_gone{number}", created=now) for number in range(50)]
+    begun = len(world.sandbox.calls("stripe"))
+    with capture_logs() as told:
+        await world.database.write(lambda connection: links.fold_batch(connection, gone, since, now))
+        hands.worker.wake()
+        await asyncio.sleep(60.0)
+        assert len(world.sandbox.calls("stripe")) - begun == figures._STEPS
+        link = await world.link(user)
+        assert link is not None
+        assert link.held == 1
+        await asyncio.sleep(120.0)
+    assert [(each["event"], each["subject"]) for each in told] == [("worker.too_many_steps", user)]
+    link = await world.link(user)
+    assert link is not None
+    assert (link.held, link.dirty_at) == (0, None)
+    assert await world.database.read(lambda connection: sightings.of_subjects(connection, [user])) == {}
     await hands.worker.stop(0.0)
 
 
