@@ -47,15 +47,17 @@ class Server:
 
     def __init__(self, admin: URL) -> None:
         self._admin = admin
-        self._connection: psycopg.Connection | None = None
+        # By process: of two forks that read from one socket, each would take the other's answers.
+        self._connections: dict[int, psycopg.Connection] = {}
         self._template: str | None = None
         self._names = (f"counterfoil_test_{os.getpid()}_{number}" for number in itertools.count())
 
     def execute(self, statement: str) -> list[tuple[object, ...]]:
         """Run one statement as the administrator."""
-        if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(_text(self._admin), autocommit=True)
-        cursor = self._connection.execute(statement.encode())
+        connection = self._connections.get(os.getpid())
+        if connection is None or connection.closed:
+            connection = self._connections[os.getpid()] = psycopg.connect(_text(self._admin), autocommit=True)
+        cursor = connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
 
     def url(self, database: str) -> str:
@@ -93,8 +95,8 @@ class Server:
         """Remove what is left."""
         if self._template is not None:
             self.drop(self.url(self._template))
-        if self._connection is not None:
-            self._connection.close()
+        if os.getpid() in self._connections:
+            self._connections[os.getpid()].close()
 
 
 @contextmanager

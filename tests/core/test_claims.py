@@ -256,6 +256,48 @@ def test_where_nothing_is_adopted_names_and_addresses_say_nothing() -> None:
         assert told(finding) == ("missing", "create", SUBJECT, None)
 
 
+# What the database holds otherwise.
+
+
+def test_what_the_database_holds_for_another_user_is_adopted_by_no_rule() -> None:
+    held = msgspec.structs.replace(candidate(), held_by=RIVAL)
+    by_email = the_one(BY_EMAIL, candidates=(held,))
+    assert told(by_email) == ("unclaimed", None, SUBJECT, "cus_9")
+    why = "it has the verified address of exactly one user, and is nobody's"
+    assert by_email.why == f"{why}; the database holds it for {RIVAL}"
+    named = msgspec.structs.replace(candidate(named_by=(SUBJECT,)), held_by=RIVAL)
+    by_name = the_one(link_back="cus_9", named=stranger(), candidates=(named,))
+    assert told(by_name) == ("unclaimed", None, SUBJECT, "cus_9")
+    assert (
+        by_name.why == f"Clerk's metadata names it, and nobody else claims it; the database holds it for {RIVAL}"
+    )
+
+
+def test_a_user_of_whom_the_database_holds_another_that_is_there_gets_none_by_a_rule() -> None:
+    moved: dict[str, Any] = {"link": linked(customer_id="cus_7"), "held": customer("cus_7", owner=RIVAL)}
+    finding = the_one(BY_EMAIL, candidates=(candidate(),), **moved)
+    assert told(finding) == ("unclaimed", None, SUBJECT, "cus_9")
+    assert finding.why.endswith("; the database holds cus_7 for the user, which is there and names somebody else")
+
+
+def test_what_the_database_holds_of_others_keeps_no_customer_from_its_user() -> None:
+    other = msgspec.structs.replace(candidate(stranger("cus_8"), named_by=(RIVAL,)), held_by=RIVAL)
+    own: dict[str, Any] = {"link": linked(customer_id="cus_9"), "held": stranger()}
+    for finding in (
+        the_one(BY_EMAIL, candidates=(other, candidate())),
+        the_one(BY_EMAIL, candidates=(candidate(),), **own),
+    ):
+        assert told(finding) == ("unclaimed", "adopt", SUBJECT, "cus_9")
+        assert finding.why == "it has the verified address of exactly one user, and is nobody's"
+
+
+def test_of_what_is_for_a_person_anyway_the_first_reason_is_told() -> None:
+    held = msgspec.structs.replace(candidate(shared_with=(SUBJECT, RIVAL)), held_by=RIVAL)
+    finding = the_one(BY_EMAIL, candidates=(held,))
+    assert finding.repair is None
+    assert finding.why == "several users have its address: taking it could hand one the other's billing"
+
+
 # The address.
 
 

@@ -128,6 +128,7 @@ IN_GRACE: dict[str, Any] = {"deletion": Deletion.SIGNED, "fields": None, "delete
         (WEEK, linked(), False),
         (WEEK, None, False),
         (WEEK, linked(**IN_GRACE, ruling=Ruling.RELEASE), True),
+        (WEEK, linked(**IN_GRACE, wanted=False), True),
         # A removal that a plan has begun: of a user whom we serve the usual rules deal with what it left.
         (WEEK, linked(**IN_GRACE, ruling=Ruling.PLANNED), True),
         (WEEK, linked(**IN_GRACE, ruling=Ruling.PLANNED, wanted=False), False),

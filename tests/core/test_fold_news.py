@@ -1,5 +1,7 @@
 """News folds into a link: whatever the order, however often, whoever holds the row."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -246,6 +248,21 @@ def test_the_demand_for_a_read_survives_every_event() -> None:
 def test_doubt_keeps_the_time_at_which_it_began() -> None:
     link = kept(linked(), unconfirmed())
     assert kept(link, event(NOW + MINUTE, BOB, trusted=False), now=NOW + MINUTE).doubted_at == NOW
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"must_confirm": Doubt.UNSURE, "doubted_at": None},
+        {"must_confirm": Doubt.READ, "doubted_at": None},
+        {"must_confirm": Doubt.NONE, "doubted_at": NOW - HOUR},
+    ],
+)
+def test_whoever_is_believed_is_neither_doubted_nor_since_when(columns: dict[str, Any]) -> None:
+    """Of a row, too, that has one of the two without the other."""
+    link = known(source_version=NOW - MINUTE, **columns)
+    settled = kept(link, read(at=link.revision))
+    assert (settled.must_confirm, settled.doubted_at) == (Doubt.NONE, None)
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from counterfoil.core.link import Link
+from counterfoil.core.link import Fields, Link
 from counterfoil.core.news import CustomerSeen
 from counterfoil.engine import worker as figures
 from counterfoil.engine.ensure import ask_for
 from counterfoil.engine.worker import Worker
 from counterfoil.errors import DatabaseUnavailable
 from counterfoil.sandbox.faults import Fault
-from counterfoil.store import journal, links
+from counterfoil.store import journal, links, sightings
 from counterfoil.store.database import InlineDatabase
 from counterfoil.wiring import Node
 from tests.harness import World, scenario
@@ -149,6 +149,54 @@ async def test_a_customer_that_a_scan_has_met_is_known_to_the_turn(world: World)
     link = await world.link(user)
     assert link is not None
     assert (link.customer_id, creates(world)) == (made, 0)
+    await hands.worker.stop(0.0)
+
+
+@scenario
+async def test_a_customer_that_a_scan_has_met_is_known_to_the_first_step_of_a_turn(world: World) -> None:
+    """Of a user who need not be read first: otherwise the first step would mean to create another."""
+    node = await world.assemble()
+    (user,) = people(world, 1)
+    made = world.sandbox.stripe.create_customer(world.time(), metadata={"clerkUserId": user})
+    now, since = node.context.clock.now(), node.context.rules.policy.since
+    known = Link(subject_id=user, source_version=now, fields=Fields(name="Ada"), wanted=True, revision=1)
+    await world.database.write(lambda connection: put(connection, known))
+    met = CustomerSeen(subject_id=user, customer_id=made, created=now)
+    await world.database.write(lambda connection: links.fold_batch(connection, [met], since, now))
+    hands = Hands(world, node)
+    await asyncio.sleep(2.0)
+    link = await world.link(user)
+    assert link is not None
+    assert (link.customer_id, creates(world)) == (made, 0)
+    await hands.worker.stop(0.0)
+
+
+@scenario
+async def test_a_turn_of_too_many_calls_is_cut_and_told_of_and_the_next_lease_sees_to_the_rest(
+    world: World,
+) -> None:
+    node = await world.assemble()
+    (user,) = people(world, 1)
+    hands = Hands(world, node)
+    await hands.ask(user)
+    await asyncio.sleep(2.0)
+    now, since = node.context.clock.now(), node.context.rules.policy.since
+    gone = [CustomerSeen(subject_id=user, customer_id=f"cus_gone{number}", created=now) for number in range(50)]
+    begun = len(world.sandbox.calls("stripe"))
+    with capture_logs() as told:
+        await world.database.write(lambda connection: links.fold_batch(connection, gone, since, now))
+        hands.worker.wake()
+        await asyncio.sleep(60.0)
+        assert len(world.sandbox.calls("stripe")) - begun == figures._STEPS
+        link = await world.link(user)
+        assert link is not None
+        assert link.held == 1
+        await asyncio.sleep(120.0)
+    assert [(each["event"], each["subject"]) for each in told] == [("worker.too_many_steps", user)]
+    link = await world.link(user)
+    assert link is not None
+    assert (link.held, link.dirty_at) == (0, None)
+    assert await world.database.read(lambda connection: sightings.of_subjects(connection, [user])) == {}
     await hands.worker.stop(0.0)
 
 
@@ -320,6 +368,51 @@ async def test_stopped_in_the_midst_of_a_claim_a_worker_does_what_it_has_claimed
     assert (link.held, link.dirty_at) == (0, None)
     assert hands.running.done()
     await late.close()
+
+
+class Stuck(InlineDatabase):
+    """It does not answer for an hour."""
+
+    async def write(self, job: Any, *, urgent: bool = False) -> Any:
+        await asyncio.sleep(3600.0)
+
+
+@scenario
+async def test_stopped_in_the_midst_of_a_claim_that_does_not_end_a_worker_waits_no_longer_than_it_was_told(
+    world: World,
+) -> None:
+    hands = Hands(world, await world.assemble(), database=Stuck(world.url))
+    await asyncio.sleep(1.0)
+    began = world.time()
+    await hands.worker.stop(3.0)
+    assert round(world.time() - began, 1) == 3.0
+    hands.running.cancel()
+    await asyncio.wait({hands.running})
+
+
+class Counting(InlineDatabase):
+    """Counts its transactions."""
+
+    writes = 0
+
+    async def write(self, job: Any, *, urgent: bool = False) -> Any:
+        self.writes += 1
+        return await super().write(job, urgent=urgent)
+
+
+@scenario
+async def test_while_there_is_no_room_the_database_is_not_asked_for_work(world: World) -> None:
+    node = await world.assemble()
+    users = people(world, 2)
+    await ask(world, node, *users)
+    counting = Counting(world.url)
+    hands = Hands(world, node, concurrency=1, database=counting)
+    await asyncio.sleep(5.0)
+    assert [len(world.customers_of(user)) for user in users] == [1, 1]
+    # Of each user the claim, the read, the create and its name in Clerk; then a claim that finds nobody.
+    assert counting.writes == 2 * 4 + 1
+    await hands.worker.stop(0.0)
+    await counting.close()
 
 
 @scenario

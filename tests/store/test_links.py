@@ -294,6 +294,16 @@ def test_of_a_customer_seen_twice_in_one_batch_the_later_sight_counts(connection
     assert list(found) == ["user_b"]
 
 
+def test_the_sightings_of_a_user_are_in_the_order_of_their_ids_whenever_they_were_met(
+    connection: Connection,
+) -> None:
+    for number in (3, 1, 2):
+        seen = CustomerSeen(subject_id="user_a", customer_id=f"cus_{number}", created=NOW - number)
+        links.fold_batch(connection, [seen], SINCE, NOW)
+    found = sightings.of_subjects(connection, ["user_a"])["user_a"]
+    assert [each.customer_id for each in found] == ["cus_1", "cus_2", "cus_3"]
+
+
 def test_the_links_own_customer_is_no_sighting(connection: Connection) -> None:
     put(connection, Link(subject_id="user_a", revision=1, customer_id="cus_1"))
     seen = CustomerSeen(subject_id="user_a", customer_id="cus_1", created=NOW)
