@@ -9,7 +9,7 @@ from counterfoil.store.upgrade import upgrade
 from counterfoil.wiring import Node, Outside, assemble
 from tests.harness import MINUTE, StripeTransport, VirtualClock, World, scenario
 
-# On PostgreSQL claims go by the server's time, which does not run as fast as ours here: workers look again and again.
+# On PostgreSQL claims go by the server's time, which is slower than ours here: workers look again and again.
 pytestmark = pytest.mark.timeout(900)
 
 
