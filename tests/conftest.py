@@ -47,7 +47,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Whatever asks for a home runs once for each kind of database; what is in tests/store always on both."""
     if "home" in metafunc.fixturenames:
         both = metafunc.config.getoption("--both") or "store" in metafunc.definition.path.parts
-        kinds = KINDS if both else KINDS[:1]
+        alone = getattr(metafunc.module, "ONLY_SQLITE", False)
+        kinds = KINDS if both and not alone else KINDS[:1]
         only = getattr(metafunc.module, "ONLY_POSTGRESQL", False)
         metafunc.parametrize("home", ["postgresql"] if only else kinds, indirect=True)
 
