@@ -10,8 +10,8 @@ from counterfoil.wiring import Node, Outside, assemble
 from tests.harness import MINUTE, StripeTransport, VirtualClock, World, scenario
 
 ONLY_SQLITE = True
-"""PostgreSQL's own time is real and not the world's: claims of a node with peers go by it, and nothing is due when it
-should be. That they do is held by tests/store."""
+"""A PostgreSQL server's time is real and not the world's, and claims of a node with peers go by it: what is due
+would be so at another time. That they go by it is held by tests/store."""
 
 
 class Peer(Alone):
