@@ -22,7 +22,7 @@ from counterfoil.sandbox.clerk import ClerkSettings
 from counterfoil.sandbox.svix import SvixSettings
 
 WARM_UP = 1.0
-DISTINCT = 40_000
+DISTINCT = 160_000
 
 
 def _body(number: int, now: int) -> bytes:

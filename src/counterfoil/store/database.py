@@ -130,13 +130,17 @@ class Threads(Generic[Given]):
         for thread in self._threads:
             thread.start()
 
-    async def hand_in(self, given: Given) -> Any:
-        """Return what came of it."""
+    def hand_in(self, given: Given) -> asyncio.Future[Any]:
+        """What comes of it.
+
+        Raises:
+            DatabaseUnavailable: they are closed.
+        """
         if self._closed:
             raise DatabaseUnavailable("the database is closed")
         waiting = Waiting(given, asyncio.get_running_loop())
         self._queue.put(waiting)
-        return await waiting.future
+        return waiting.future
 
     async def close(self) -> None:
         """Finish what was handed in."""

@@ -7,12 +7,14 @@ interpreter, twice for every row ([decision 0014](docs/decisions/0014-sqlite-on-
 
 import asyncio
 import sqlite3
+import threading
 
 from sqlalchemy import Connection, RootTransaction
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from counterfoil.errors import DatabaseUnavailable
 from counterfoil.store.database import Lane, Threads, Waiting
+from counterfoil.store.driver import driver
 from counterfoil.store.engine import Job, T, connect, unavailable
 
 _BATCH = 1_000
@@ -21,6 +23,28 @@ _LOCKED = 3.0
 """Seconds for which another process may hold the file. Four times this may pass until a delivery is refused: two
 transactions that are under way, and two that its batch waits for; Svix gives it 15 s (facts 1.2)."""
 _LOOK_AGAIN = 0.01
+
+
+class _Committer(Threads[sqlite3.Connection]):
+    """A thread that ends transactions, so that the event loop goes on while the disk is waited for."""
+
+    def __init__(self) -> None:
+        self._under_way = threading.Semaphore(0)
+        super().__init__("database-commit", self._commit)
+
+    def hand_in(self, given: sqlite3.Connection) -> asyncio.Future[None]:
+        """Give the interpreter away until the commit needs it no more.
+
+        The thread would get it when the loop has nothing left to do: after the requests that are there to be
+        read, and there would be nothing to do meanwhile but to wait for the disk.
+        """
+        future = super().hand_in(given)
+        self._under_way.acquire()
+        return future
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        self._under_way.release()
+        connection.execute("COMMIT")
 
 
 class SqliteDatabase:
@@ -34,7 +58,7 @@ class SqliteDatabase:
         self._url = url
         self._engine = connect(url, patience=0.0)
         self._reader = Lane("database-reader", connect(url).execution_options(read_only=True))
-        self._committer = Threads("database-commit", RootTransaction.commit)
+        self._committer = _Committer()
         self._connection: Connection | None = None
         self._waiting: list[Waiting] = []
         self._writing: asyncio.Task[None] | None = None
@@ -105,7 +129,8 @@ class SqliteDatabase:
         try:
             for waiting in batch:
                 waiting.result = waiting.job(transaction.connection)
-            await self._committer.hand_in(transaction)
+            await self._committer.hand_in(driver(transaction.connection))
+            transaction.commit()
         except Exception as error:
             self._roll_back()
             if len(batch) == 1:
