@@ -12,6 +12,7 @@ from counterfoil.errors import DatabaseUnavailable
 from counterfoil.sandbox.messages import Request
 from counterfoil.sandbox.sandbox import Sandbox
 from counterfoil.sandbox.svix import Attempt
+from counterfoil.store.database import Database
 from counterfoil.store.engine import Job, T
 from counterfoil.wiring import Node, Outside
 from tests.asking import deliver
@@ -32,7 +33,7 @@ class Arm:
     """How long it stands still, or stays away."""
 
 
-class Process:
+class Process(Database):
     """One process of a node: all that it does to the world passes one of its points."""
 
     def __init__(

@@ -24,6 +24,8 @@ from counterfoil.engine.worker import Worker
 from counterfoil.errors import DatabaseUnavailable
 from counterfoil.store import environment, figures, journal, links
 from counterfoil.store.database import Database
+from counterfoil.store.deliveries import Deliveries
+from counterfoil.store.engine import Job
 from counterfoil.store.journal import Entry
 from counterfoil.store.orders import Errand, place
 
@@ -217,17 +219,13 @@ class Supervisor:
 
     async def _commit(self, batch: Sequence[Taken]) -> None:
         now, since = self._context.clock.now(), self._context.rules.policy.since
-
-        def job(connection: Connection) -> None:
-            news = [item for item in batch if not isinstance(item, Unreadable)]
-            if not batch:  # it is asked whether the database can be written again
-                environment.put(connection, {"written_at": str(now)})
-            links.fold_batch(connection, news, since, now)
-            journal.append(connection, [_entry(item, now) for item in batch])
-            if any(isinstance(item, UserDeleted) for item in news):
-                are_held(connection, self._context.rules.policy.deletion_limit, now)
-
-        await self._context.database.write(job, urgent=True)
+        then: Job[Any] | None = None
+        if not batch:  # it is asked whether the database can be written again
+            then = partial(environment.put, values={"written_at": str(now)})
+        elif any(isinstance(item, UserDeleted) for item in batch):
+            then = partial(are_held, limit=self._context.rules.policy.deletion_limit, now=now)
+        items = [(None if isinstance(item, Unreadable) else item, _entry(item, now)) for item in batch]
+        await self._context.database.take(Deliveries(items, since, now, then))
 
     async def _prune(self) -> None:
         while True:

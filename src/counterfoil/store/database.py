@@ -16,7 +16,9 @@ from typing import Any, Generic, Protocol, TypeVar
 from sqlalchemy import Engine
 
 from counterfoil.errors import DatabaseUnavailable
+from counterfoil.store.deliveries import Deliveries
 from counterfoil.store.engine import SCHEMA, Job, T, connect, transact
+from counterfoil.store.pipeline import Pipeline
 
 Given = TypeVar("Given")
 """What threads are handed."""
@@ -40,6 +42,14 @@ class Database(Protocol):
                 being committed, nobody knows.
         """
 
+    async def take(self, batch: Deliveries) -> None:
+        """Write a batch of deliveries; all of it is on disk when this returns.
+
+        Raises:
+            DatabaseUnavailable: not all of it was kept, or nobody knows.
+        """
+        await self.write(batch.write, urgent=True)
+
     async def read(self, job: Job[T]) -> T:
         """Run ``job`` on a snapshot; it sees all that was committed before the call."""
 
@@ -54,7 +64,7 @@ class Database(Protocol):
         """Finish what was handed in, then let the database go."""
 
 
-class InlineDatabase:
+class InlineDatabase(Database):
     """Runs every job where it is called, each in a transaction of its own."""
 
     def __init__(self, url: str, schema: str = SCHEMA) -> None:
@@ -95,18 +105,24 @@ class Waiting:
             self.future.set_result(self.result)
 
 
-class PostgresqlDatabase:
-    """Jobs on threads of their own, so that the event loop goes on meanwhile."""
+class PostgresqlDatabase(Database):
+    """Jobs on threads of their own, so that the event loop goes on meanwhile; newcomers from the loop itself."""
 
     def __init__(self, url: str, schema: str = SCHEMA) -> None:
         # Work in one transaction would hold row locks for each other, in no order: a deadlock with the
         # next node's. Each by itself, and whoever locks several rows locks them in their order.
         self._writer = Lane("database-writer", connect(url, schema, _WRITERS), threads=_WRITERS)
         self._urgent = Lane("database-urgent", connect(url, schema))
+        self._newcomers = Pipeline(connect(url, schema))
         self._reader = Lane("database-reader", connect(url, schema).execution_options(read_only=True))
 
     async def write(self, job: Job[T], *, urgent: bool = False) -> T:
         return await (self._urgent if urgent else self._writer).run(job)
+
+    async def take(self, batch: Deliveries) -> None:
+        left = await batch.add_newcomers(self._newcomers)
+        if left is not None:
+            await self.write(left.write, urgent=True)
 
     async def read(self, job: Job[T]) -> T:
         return await self._reader.run(job)
@@ -115,8 +131,8 @@ class PostgresqlDatabase:
         """The server vacuums by itself."""
 
     async def close(self) -> None:
-        for lane in (self._urgent, self._writer, self._reader):
-            await lane.close()
+        for each in (self._newcomers, self._urgent, self._writer, self._reader):
+            await each.close()
 
 
 class Threads(Generic[Given]):

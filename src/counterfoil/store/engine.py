@@ -28,9 +28,10 @@ _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _SERVERS = re.compile(r"(?P<before>\w+://(?:[^/?#]*@)?)(?P<servers>[^/?#@]*,[^/?#@]*)(?P<after>(?:[/?#].*)?)")
 _SERVER = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::(?P<port>[0-9]{1,5}))?")
 _PORT = "5432"
-_WARNED = "warned"
-_TRIES = 8
-_AGAIN = {"40001", "40P01"}
+WARNED = "warned"
+"""Of a connection: the server has warned."""
+TRIES = 8
+AGAIN = {"40001", "40P01"}
 """Serialization failure and deadlock: the server has rolled back, and asks for another try."""
 _DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 # A server that has gone without a word is noticed within 20 s, for a call's lease waits for nobody.
@@ -44,17 +45,15 @@ _CONNECTION = {
     "tcp_user_timeout": "20000",
 }
 # An answer of 2xx means "on disk" (promise 1), whatever the role's or the database's default is.
-_BEGIN_WRITING = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
-    " SELECT set_config('search_path', '\"{schema}\"', true), set_config('lock_timeout', '10s', true),"
+_BEGIN_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+_TO_WRITE = (
+    "SELECT set_config('search_path', '\"{schema}\"', true), set_config('lock_timeout', '10s', true),"
     " set_config('statement_timeout', '60s', true), set_config('synchronous_commit',"
     " CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
     " ELSE current_setting('synchronous_commit') END, true)"
 )
-_BEGIN_READING = (
-    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
-    " SELECT set_config('search_path', '\"{schema}\"', true), set_config('statement_timeout', '60s', true)"
-)
+_BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_TO_READ = "SELECT set_config('search_path', '\"{schema}\"', true), set_config('statement_timeout', '60s', true)"
 
 
 def parse(url: str) -> URL:
@@ -159,14 +158,20 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _begin_postgresql(connection: Connection) -> None:
-    begin = _BEGIN_READING if _reads_only(connection) else _BEGIN_WRITING
-    ask_postgresql(connection, begin.format(schema=connection.get_execution_options()["schema"]))
+    schema = connection.get_execution_options()["schema"]
+    both = (_BEGIN_READING, _TO_READ.format(schema=schema)) if _reads_only(connection) else begin_writing(schema)
+    ask_postgresql(connection, ";".join(both))
+
+
+def begin_writing(schema: str) -> tuple[str, str]:
+    """PostgreSQL: the statements that begin a transaction that may write."""
+    return _BEGIN_WRITING, _TO_WRITE.format(schema=schema)
 
 
 def _hear_warnings(driver: Any, record: Any) -> None:
     def hear(told: Any) -> None:
         if (told.sqlstate or "").startswith("01"):
-            record.info[_WARNED] = True
+            record.info[WARNED] = True
 
     driver.add_notice_handler(hear)
 
@@ -199,10 +204,10 @@ def transact(engine: Engine, job: Job[T]) -> T:
             raise unavailable(error) from error
         except DBAPIError as error:
             tries += 1
-            asked = getattr(error.orig, "sqlstate", None) in _AGAIN
+            asked = getattr(error.orig, "sqlstate", None) in AGAIN
             first_loss = error.connection_invalidated and not committing and not lost
             lost = lost or first_loss
-            if not (asked or first_loss) or tries >= _TRIES:
+            if not (asked or first_loss) or tries >= TRIES:
                 raise unavailable(error) from error
             if asked:
                 time.sleep(random.uniform(0.001, 0.01) * tries)
@@ -225,10 +230,15 @@ def _commit(connection: Connection, transaction: RootTransaction) -> None:
     Whose wait for a synchronous standby is cancelled (``pg_cancel_backend``) is told that it has committed,
     with a warning that the standby may not have it: after a failover it would be gone.
     """
-    connection.info.pop(_WARNED, None)
+    connection.info.pop(WARNED, None)
     transaction.commit()
-    if connection.info.pop(_WARNED, False):
-        raise DatabaseUnavailable("the database committed with a warning: a standby may not have it")
+    if connection.info.pop(WARNED, False):
+        raise of_a_standby()
+
+
+def of_a_standby() -> DatabaseUnavailable:
+    """See `_commit`."""
+    return DatabaseUnavailable("the database committed with a warning: a standby may not have it")
 
 
 def _check_whole(connection: Connection) -> None:
@@ -242,4 +252,9 @@ def unavailable(error: DBAPIError | sqlite3.Error) -> DatabaseUnavailable:
     # The driver's sentence only: parameters, and the details that PostgreSQL adds, may hold personal data.
     original = error.orig if isinstance(error, DBAPIError) else error
     said = getattr(getattr(original, "diag", None), "message_primary", None) or str(original)
+    return cannot_be_used(said)
+
+
+def cannot_be_used(said: str) -> DatabaseUnavailable:
+    """``said``: by the driver or the server, without any value."""
     return DatabaseUnavailable(f"the database cannot be used: {(said.splitlines() or [''])[0][:200]}")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from counterfoil.store.driver import change_postgresql, is_here
 from counterfoil.store.rows import write_batch
@@ -51,7 +51,8 @@ def append(connection: Connection, entries: Sequence[Entry]) -> None:
     if not entries:
         return
     if not is_here(connection):
-        change_postgresql(connection, _INSERT_SHARED, {"entries": _encode(entries).decode()})
+        statement, records = appending(entries)
+        change_postgresql(connection, statement, {"entries": records})
         return
     rows = [
         (
@@ -67,6 +68,11 @@ def append(connection: Connection, entries: Sequence[Entry]) -> None:
         for entry in entries
     ]
     write_batch(connection, _INSERT_HERE, rows)
+
+
+def appending(entries: Sequence[Entry]) -> tuple[TextClause, str]:
+    """PostgreSQL: the statement that appends entries, and its parameter ``entries``."""
+    return _INSERT_SHARED, _encode(entries).decode()
 
 
 def story(connection: Connection, subject_id: str, limit: int = 500) -> list[Entry]:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, TextualSelect, text
+from sqlalchemy import Connection, TextClause, TextualSelect, text
 
 from counterfoil.core.fold import fold_news
 from counterfoil.core.link import Ended, Link, Order
@@ -228,7 +228,7 @@ def _write(connection: Connection, before: Collection[str], links: Mapping[str, 
     if is_here(connection):
         write_batch(connection, _FOLD_HERE, [to_intake_row(link) for link in links.values()])
         return set()
-    new = [links[key] for key in sorted(links) if key not in before]
+    new = {key: link for key, link in links.items() if key not in before}
     known = [links[key] for key in links if key in before]
     if known:
         change_postgresql(
@@ -236,8 +236,17 @@ def _write(connection: Connection, before: Collection[str], links: Mapping[str, 
         )
     if not new:
         return set()
-    added = rows_of(connection, _ADD_SHARED, {"rows": to_records(INTAKE_COLUMNS, map(to_intake_row, new))})
-    return {link.subject_id for link in new} - {row[0] for row in added}
+    statement, records = adding(new)
+    return new.keys() - {row[0] for row in rows_of(connection, statement, {"rows": records})}
+
+
+def adding(links: Mapping[str, Link]) -> tuple[TextClause, str]:
+    """PostgreSQL: the statement that makes links by their ids, and its parameter ``rows``.
+
+    It returns the ids of those that it made: others have been made meanwhile.
+    """
+    rows = (to_intake_row(links[key]) for key in sorted(links))
+    return _ADD_SHARED, to_records(INTAKE_COLUMNS, rows)
 
 
 def get(connection: Connection, subject_id: str) -> Link | None:

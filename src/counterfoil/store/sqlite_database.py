@@ -13,7 +13,7 @@ from sqlalchemy import Connection, RootTransaction
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from counterfoil.errors import DatabaseUnavailable
-from counterfoil.store.database import Lane, Threads, Waiting
+from counterfoil.store.database import Database, Lane, Threads, Waiting
 from counterfoil.store.driver import driver
 from counterfoil.store.engine import Job, T, connect, unavailable
 
@@ -47,7 +47,7 @@ class _Committer(Threads[sqlite3.Connection]):
         connection.execute("COMMIT")
 
 
-class SqliteDatabase:
+class SqliteDatabase(Database):
     """All writes that wait share one transaction, so one fsync; reads have a thread and a connection of their own.
 
     Belongs to one event loop.
