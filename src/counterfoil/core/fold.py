@@ -131,9 +131,10 @@ def _doubt(link: Link, doubt: Doubt, now: int) -> Link:
     return _replace(link, must_confirm=doubt, doubted_at=since)
 
 
-def _with_body(link: Link, body: UserBody) -> Link:
+def _with_body(link: Link, body: UserBody, *, wanted: bool) -> Link:
     return _replace(
         link,
+        wanted=wanted,
         source_version=body.version,
         fields=body.fields,
         link_back=body.link_back,
@@ -182,20 +183,21 @@ def _fold_event(link: Link, event: UserEvent, since: int, now: int) -> Link:
         return link
     body = event.body
     wanted = link.wanted or event.created or body.created_at >= since
-    link = link if wanted == link.wanted else _replace(link, wanted=wanted)
     if body.version < link.source_version:
-        return link
+        return link if wanted == link.wanted else _replace(link, wanted=wanted)
     stale = now - event.sent_at > RETRY_AGE or max(event.sent_at, body.version) > now + AHEAD
     gone = link.deletion is Deletion.ABSENT
     doubt = Doubt.UNSURE if stale or gone or not event.trusted else Doubt.NONE
     if body.version > link.source_version:
         kept = Doubt.READ if link.must_confirm is Doubt.READ else doubt
-        return _doubt(_with_body(link, body), kept, now)
+        return _doubt(_with_body(link, body, wanted=wanted), kept, now)
+    link = link if wanted == link.wanted else _replace(link, wanted=wanted)
     if _holds(link, body):
         joined = link.must_confirm if link.must_confirm >= Doubt.CONFLICT else min(link.must_confirm, doubt)
         return _doubt(link, joined, now)
     conflict = max(link.must_confirm, Doubt.CONFLICT)
-    return _doubt(_with_body(link, body) if _weight(body) > _weight(link) else link, conflict, now)
+    heavier = _weight(body) > _weight(link)
+    return _doubt(_with_body(link, body, wanted=wanted) if heavier else link, conflict, now)
 
 
 def _fold_read(link: Link, read: UserRead, since: int, now: int) -> Link:
@@ -215,7 +217,7 @@ def _fold_read(link: Link, read: UserRead, since: int, now: int) -> Link:
             return link
     elif body.version > link.source_version and link.must_confirm is not Doubt.READ:
         confirms = True  # what was doubted is an older body than this one
-    new = _with_body(link, body)
+    new = _with_body(link, body, wanted=link.wanted)
     return _doubt(new, Doubt.NONE, now) if confirms else new
 
 

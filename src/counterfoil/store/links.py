@@ -167,6 +167,8 @@ def _fold_chunk(connection: Connection, news: Sequence[News], since: int, now: i
 
 def _heard(connection: Connection, before: Mapping[str, Link], news: Sequence[News]) -> Sequence[News]:
     """``news`` without customers that are none: those that their link holds, and those sighted already."""
+    if not any(isinstance(each, CustomerSeen) for each in news):
+        return news
     seen = {
         each.customer_id: each
         for each in news
@@ -177,8 +179,6 @@ def _heard(connection: Connection, before: Mapping[str, Link], news: Sequence[Ne
             or before[each.subject_id].customer_id != each.customer_id
         )
     }
-    if not seen and not any(isinstance(each, CustomerSeen) for each in news):
-        return news
     new = sightings.sight(connection, [seen[key] for key in sorted(seen)]) if seen else set()
     return [
         each
