@@ -37,23 +37,6 @@ class Deliveries:
         if self.then is not None:
             self.then(connection)
 
-    def newcomers(self) -> tuple[dict[str, Link], list[Entry], list[Item]]:
-        """The links of users who have signed up, if nothing is known of them; their entries; the other items."""
-        made: dict[str, Link] = {}
-        entries: list[Entry] = []
-        others: list[Item] = []
-        for item in self.items:
-            news, entry = item
-            link = None
-            if isinstance(news, UserEvent) and news.created and news.subject_id not in made:
-                link = fold_news(None, news, self.since, self.now)
-            if link is None or entry is None:
-                others.append(item)
-            else:
-                made[link.subject_id] = link
-                entries.append(entry)
-        return made, entries, others
-
     async def add_newcomers(self, pipeline: Pipeline) -> Self | None:
         """PostgreSQL: have those links made that are not there yet, in one round trip.
 
@@ -65,21 +48,21 @@ class Deliveries:
         Raises:
             DatabaseUnavailable: nothing was kept, or nobody knows.
         """
-        made, entries, others = self.newcomers()
+        made: dict[str, Link] = {}
+        tried: list[Item] = []
+        entries: list[Entry] = []
+        others: list[Item] = []
+        for item in self.items:
+            news, entry = item
+            if entry is None or not isinstance(news, UserEvent) or not news.created or news.subject_id in made:
+                others.append(item)
+            elif (link := fold_news(None, news, self.since, self.now)) is not None:
+                made[link.subject_id] = link
+                tried.append((news, None))
+                entries.append(entry)
         if made:
             added, _ = await pipeline.transact((links.adding(made), journal.appending(entries)))
-            late = made.keys() - set(added)
-            if late:
-                # Their lines are written. Of several pieces of news about one the first was tried.
-                others = self._of(late) + others
+            if added < len(made):
+                # Some were there. Their lines are written; of those that were made the news is folded twice.
+                others = tried + others
         return replace(self, items=others) if others or self.then is not None else None
-
-    def _of(self, subject_ids: set[str]) -> list[Item]:
-        """The first news about each, without its entry."""
-        left = set(subject_ids)
-        found: list[Item] = []
-        for news, _ in self.items:
-            if isinstance(news, UserEvent) and news.created and news.subject_id in left:
-                left.remove(news.subject_id)
-                found.append((news, None))
-        return found

@@ -60,11 +60,12 @@ _FOLD_HERE = (
     f" ON CONFLICT (subject_id) DO UPDATE SET {_EXCLUDED}"
 )
 _RECORDS = recordset(link_rows, INTAKE_COLUMNS)
-# What another node has made meanwhile is not returned: it is there now, and can be locked.
-_ADD_SHARED = text(
+_ADD = text(
     f"INSERT INTO link_rows ({_INTAKE_LIST}) SELECT {_INTAKE_LIST} FROM {_RECORDS}"  # noqa: S608
-    " ON CONFLICT (subject_id) DO NOTHING RETURNING subject_id"
+    " ON CONFLICT (subject_id) DO NOTHING"
 )
+# What another node has made meanwhile is not returned: it is there now, and can be locked.
+_ADD_SHARED = text(f"{_ADD.text} RETURNING subject_id")
 _CHANGE_SHARED = text(
     f"UPDATE link_rows SET {', '.join(f'{name} = r.{name}' for name in INTAKE_COLUMNS[1:])} FROM {_RECORDS}"  # noqa: S608
     " WHERE link_rows.subject_id = r.subject_id"
@@ -236,17 +237,14 @@ def _write(connection: Connection, before: Collection[str], links: Mapping[str, 
         )
     if not new:
         return set()
-    statement, records = adding(new)
-    return new.keys() - {row[0] for row in rows_of(connection, statement, {"rows": records})}
+    _, records = adding(new)
+    return new.keys() - {row[0] for row in rows_of(connection, _ADD_SHARED, {"rows": records})}
 
 
 def adding(links: Mapping[str, Link]) -> tuple[TextClause, str]:
-    """PostgreSQL: the statement that makes links by their ids, and its parameter ``rows``.
-
-    It returns the ids of those that it made: others have been made meanwhile.
-    """
+    """PostgreSQL: the statement that makes those links that are not there, and its parameter ``rows``."""
     rows = (to_intake_row(links[key]) for key in sorted(links))
-    return _ADD_SHARED, to_records(INTAKE_COLUMNS, rows)
+    return _ADD, to_records(INTAKE_COLUMNS, rows)
 
 
 def get(connection: Connection, subject_id: str) -> Link | None:

@@ -41,14 +41,14 @@ class Pipeline:
         self._line: _Line | None = None
         self._free = asyncio.Lock()
 
-    async def transact(self, statements: Sequence[Statement]) -> list[list[str]]:
+    async def transact(self, statements: Sequence[Statement]) -> list[int]:
         """Carry out ``statements`` in one transaction, and return once that is on disk.
 
         They are carried out again after a deadlock, and once after a connection that was lost, or refused to
         begin. So they may be carried out twice: the connection may have been lost after the commit.
 
         Returns:
-            Of each statement the first column of the rows that it returned.
+            Of each statement how many rows it has written.
 
         Raises:
             DatabaseUnavailable: nothing was kept; or, where the connection was lost, nobody knows.
@@ -121,7 +121,7 @@ class _Line:
         self._pq.enter_pipeline_mode()
         self._loop.add_reader(self._socket, self._read)
 
-    async def transact(self, statements: Sequence[Statement]) -> list[list[str]]:
+    async def transact(self, statements: Sequence[Statement]) -> list[int]:
         """See `Pipeline.transact`. Raises `_Refused`, or the driver's error where the connection is lost."""
         self._connection.info.pop(WARNED, None)
         send = self._pq.send_query_params
@@ -141,10 +141,7 @@ class _Line:
                 raise _Refused(state, said, begun=place > 0)
         if self._connection.info.pop(WARNED, False):
             raise of_a_standby()
-        return [
-            [answer.get_value(row, 0).decode() for row in range(answer.ntuples)]
-            for answer in answers[len(self._begin) : -1]
-        ]
+        return [answer.command_tuples for answer in answers[len(self._begin) : -1]]
 
     async def _roll_back(self) -> None:
         if self._pq.transaction_status != self._idle:
