@@ -359,7 +359,12 @@ async def test_a_client_that_goes_away_breaks_nothing(sent: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "request_", [raw(None, USER, b"connection: close"), raw().replace(b"HTTP/1.1", b"HTTP/1.0", 1)]
+    "request_",
+    [
+        raw(None, USER, b"connection: close"),
+        raw().replace(b"HTTP/1.1", b"HTTP/1.0", 1),
+        raw(None, USER, b"connection: keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0", 1),
+    ],
 )
 async def test_a_client_that_wants_one_answer_gets_no_more(request_: bytes) -> None:
     async with served() as site:

@@ -153,7 +153,10 @@ class DeliveryProtocol(HttpToolsProtocol):
         if self.transport.is_closing() or (type(before) is Delivery and not before.keep_alive):
             return  # nothing comes after the last request of a connection
         turn = before is None or before.response_complete
-        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+        size, waits, about_connection = _announced(self.headers)
+        keep_alive = self.parser.should_keep_alive()
+        if about_connection and self.parser.get_http_version() == "1.0":
+            keep_alive = False
         if self.parser.get_method() == b"HEAD":
             keep_alive = False  # nobody reads the text of its answer
         self._delivery = self.cycle = delivery = Delivery(self, keep_alive=keep_alive, turn=turn)
@@ -161,7 +164,6 @@ class DeliveryProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((delivery, self.app))  # type: ignore[arg-type]
         self._deadline = self.loop.time() + READ_SECONDS
-        size, waits = _announced(self.headers)
         if size > self._receiver.body_limit:
             self._give_up(self._receiver.too_large())
         elif waits:
@@ -302,15 +304,20 @@ class DeliveryProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def _announced(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, bool]:
-    """What a head says of its body: bytes (0: it does not), and whether it comes only when it is asked for."""
-    size, waits = 0, False
+def _announced(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, bool, bool]:
+    """What a head says: its body's bytes (0: it does not), whether that waits, anything about the connection.
+
+    Without a word of its own HTTP/1.0 is not kept alive anyway, and to ask for the version makes a text of it.
+    """
+    size, waits, about_connection = 0, False, False
     for name, value in headers:
         if name == b"content-length":
             size = int(value)  # a number: the parser has used it
         elif name == b"expect" and value.lower() == b"100-continue":
             waits = True
-    return size, waits
+        elif name == b"connection":
+            about_connection = True
+    return size, waits, about_connection
 
 
 class Front(Server):
