@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from counterfoil.audit.checks import Checked, Checks
-from counterfoil.audit.patience import batched, insistently, together
+from counterfoil.audit.patience import batched, insistently
 from counterfoil.audit.plan_file import Note, Notes
 from counterfoil.audit.progress import Progress
 from counterfoil.clerk.api import ClerkApi
@@ -23,6 +23,7 @@ from counterfoil.core.policy import LinkBack, Policy
 from counterfoil.store.database import Database
 from counterfoil.store.orders import Errand, Standing, standings
 from counterfoil.upstream.gate import BULK
+from counterfoil.upstream.together import together
 
 BATCH = 100
 """Subjects asked for at once: so many ids Clerk's list takes."""

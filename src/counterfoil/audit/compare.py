@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import islice
 
-from counterfoil.audit.patience import batched, insistently, together
+from counterfoil.audit.patience import batched, insistently
 from counterfoil.audit.progress import Progress
 from counterfoil.audit.scan import OVERLAP, PARALLEL
 from counterfoil.audit.workspace import Workspace
@@ -16,6 +16,7 @@ from counterfoil.core.link import Link
 from counterfoil.core.policy import Policy
 from counterfoil.core.subject import is_user_id
 from counterfoil.upstream.gate import BULK
+from counterfoil.upstream.together import together
 
 LinkPage = Callable[[str, int], Awaitable[list[Link]]]
 """A page of our own links after a subject's id, of so many at most."""

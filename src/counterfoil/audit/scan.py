@@ -7,7 +7,7 @@ killed reads at most one page of each range again.
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 
-from counterfoil.audit.patience import batched, insistently, together
+from counterfoil.audit.patience import batched, insistently
 from counterfoil.audit.progress import Progress
 from counterfoil.audit.workspace import Range, Workspace
 from counterfoil.billing.listing import CustomerLister, ListedPage
@@ -18,6 +18,7 @@ from counterfoil.core.finding import SeenCustomer
 from counterfoil.core.link import Lane
 from counterfoil.errors import NotFound, Rejected
 from counterfoil.upstream.gate import BULK, Ticket
+from counterfoil.upstream.together import together
 
 PARALLEL = 12
 """Pages of Stripe's list under way at once, at most: any account's rate, times the time of a slow answer."""

@@ -3,10 +3,8 @@
 Pinned at the first start. Afterwards keys of any other environment are refused, before anything is written.
 """
 
-import asyncio
 import hashlib
-from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
 
 import msgspec
 from sqlalchemy import Connection
@@ -18,9 +16,8 @@ from counterfoil.errors import ConfigurationError, WrongEnvironment
 from counterfoil.store import environment
 from counterfoil.store.database import Database
 from counterfoil.upstream.gate import LIVE
+from counterfoil.upstream.together import together
 
-T = TypeVar("T")
-U = TypeVar("U")
 _UNKNOWN = "unknown"
 
 
@@ -48,7 +45,9 @@ async def ask(clerk: ClerkApi, stripe: StripeApi, stripe_key: str) -> Environmen
         UpstreamError: one of them does not answer, or refuses the key.
         ConfigurationError: nothing tells whether the Stripe key is of live or of test mode.
     """
-    instance, account = await _both(clerk.instance(LIVE), stripe.account(LIVE))
+    async with together() as calls:
+        one, other = calls.create_task(clerk.instance(LIVE)), calls.create_task(stripe.account(LIVE))
+    instance, account = one.result(), other.result()
     livemode = is_live(stripe_key)
     if livemode is None or account is None:
         # A restricted key may not ask for the account; the customers say what mode it is.
@@ -65,16 +64,6 @@ async def ask(clerk: ClerkApi, stripe: StripeApi, stripe_key: str) -> Environmen
         stripe_account=account or _UNKNOWN,
         livemode=livemode,
     )
-
-
-async def _both(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, U]) -> tuple[T, U]:
-    """The results of two calls that are made at once; what one of them raises ends the other."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            first, second = group.create_task(one), group.create_task(other)
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return first.result(), second.result()
 
 
 def recall(known: Mapping[str, str], metadata_key: str) -> tuple[Environment, Policy] | None:
