@@ -117,10 +117,13 @@ def server(*, durable: bool = False) -> Iterator[Server]:
 class Own:
     """A server of our own, that may be stopped, backed up and put back."""
 
-    def __init__(self, folder: Path, settings: tuple[str, ...]) -> None:
-        self.admin = URL.create(
-            "postgresql", username="postgres", database="postgres", query={"host": str(folder)}
-        )
+    def __init__(self, folder: Path, settings: tuple[str, ...], port: int | None = None) -> None:
+        """``port``: of 127.0.0.1, where it listens too."""
+        where = {"host": str(folder)}
+        if port is not None:
+            where["port"] = str(port)
+            settings = (*settings, "listen_addresses=127.0.0.1", f"port={port}")
+        self.admin = URL.create("postgresql", username="postgres", database="postgres", query=where)
         self._folder = folder
         self._data = folder / "data"
         self._backup = folder / "backup"
@@ -155,11 +158,11 @@ class Own:
 
 
 @contextmanager
-def own(*, durable: bool = False) -> Iterator[Own]:
+def own(*, durable: bool = False, port: int | None = None) -> Iterator[Own]:
     """A server of our own, whichever is given, that runs at the block's begin."""
     folder = Path(tempfile.mkdtemp(prefix="counterfoil-postgresql-"))
     try:
-        made = Own(folder, () if durable else _FAST)
+        made = Own(folder, () if durable else _FAST, port)
         try:
             made.start()
             yield made

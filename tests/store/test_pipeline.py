@@ -1,34 +1,28 @@
-"""Newcomers, whose links PostgreSQL gets in one round trip: they end as if each batch were folded step by step."""
+"""Newcomers, whose links PostgreSQL gets in one round trip, from the event loop."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from counterfoil.core.news import News, UserDeleted
+from counterfoil.core.news import News
 from counterfoil.errors import DatabaseUnavailable
 from counterfoil.store import links
 from counterfoil.store.database import InlineDatabase, PostgresqlDatabase
 from counterfoil.store.deliveries import Deliveries
 from counterfoil.store.engine import connect
-from counterfoil.store.journal import Entry
 from tests.postgresql import Server
-from tests.store.support import NOW, SINCE, changed, event
+from tests.store.support import NOW, SINCE, event
+from tests.store.test_deliveries import heard
 
 ONLY_POSTGRESQL = True
-_ALL = "SELECT * FROM link_rows ORDER BY subject_id"
 _KILL = "PERFORM pg_terminate_backend(pg_backend_pid());"
 
 
-def entry(subject_id: str | None, body: bytes | None = None) -> Entry:
-    return Entry(at=NOW, kind="news", what="heard", subject_id=subject_id, detail={"delivery": "msg_1"}, body=body)
-
-
 def batch(news: Sequence[News]) -> Deliveries:
-    return Deliveries([(each, entry(each.subject_id)) for each in news], SINCE, NOW)
+    return Deliveries([(each, heard(each.subject_id)) for each in news], SINCE, NOW)
 
 
 def signed_up(*names: str) -> Deliveries:
@@ -80,39 +74,6 @@ def nothing_happens(url: str) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP TRIGGER happens ON journal")
     engine.dispose()
-
-
-@pytest.mark.parametrize("seed", range(8))
-async def test_any_batches_end_as_if_they_were_folded_step_by_step(
-    migrated_url: str, database: PostgresqlDatabase, postgresql: Server, seed: int
-) -> None:
-    chance = random.Random(seed)
-    stepwise = postgresql.migrated()
-    inline = InlineDatabase(stepwise)
-    for _ in range(12):
-        items: list[tuple[News | None, Entry]] = []
-        for _ in range(chance.randrange(1, 9)):
-            name = f"user_{chance.randrange(12)}"
-            version = NOW + chance.randrange(4)
-            kind = chance.randrange(10)
-            if kind == 0:
-                items.append((None, entry(None, b"{unreadable \xff")))
-            elif kind == 1:
-                gone = UserDeleted(subject_id=name, sent_at=NOW, trusted=chance.random() < 0.8)
-                items.append((gone, entry(name)))
-            else:
-                told = event(name, version, email=f"{version}@example.com")
-                items.append((changed(told, created=kind > 4, trusted=kind != 9), entry(name)))
-        made = Deliveries(items, SINCE, NOW)
-        await database.take(made)
-        await inline.take(made)
-    ours = await database.read(lambda connection: links.after(connection, "", 100))
-    theirs = await inline.read(lambda connection: links.after(connection, "", 100))
-    # The order in which news comes moves only the revision (see core/fold).
-    assert [changed(link, revision=0) for link in ours] == [changed(link, revision=0) for link in theirs]
-    assert len(ours) > 6
-    assert await lines(migrated_url) == await lines(stepwise)
-    await inline.close()
 
 
 async def test_newcomers_cost_one_transaction_and_no_reading(

@@ -120,7 +120,7 @@ class PostgresqlDatabase(Database):
         return await (self._urgent if urgent else self._writer).run(job)
 
     async def take(self, batch: Deliveries) -> None:
-        left = await batch.add_newcomers(self._newcomers)
+        left = await batch.send_newcomers(self._newcomers)
         if left is not None:
             await self.write(left.write, urgent=True)
 

@@ -37,8 +37,8 @@ class Deliveries:
         if self.then is not None:
             self.then(connection)
 
-    async def add_newcomers(self, pipeline: Pipeline) -> Self | None:
-        """PostgreSQL: have those links made that are not there yet, in one round trip.
+    async def send_newcomers(self, pipeline: Pipeline) -> Self | None:
+        """PostgreSQL: write what concerns newcomers, in one round trip.
 
         Nothing is read first, for a user who has signed up is nearly always a new one.
 
@@ -49,20 +49,20 @@ class Deliveries:
             DatabaseUnavailable: nothing was kept, or nobody knows.
         """
         made: dict[str, Link] = {}
-        tried: list[Item] = []
         entries: list[Entry] = []
-        others: list[Item] = []
+        tried: list[Item] = []
+        left: list[Item] = []
         for item in self.items:
             news, entry = item
             if entry is None or not isinstance(news, UserEvent) or not news.created or news.subject_id in made:
-                others.append(item)
+                left.append(item)
             elif (link := fold_news(None, news, self.since, self.now)) is not None:
                 made[link.subject_id] = link
-                tried.append((news, None))
                 entries.append(entry)
+                tried.append((news, None))
         if made:
             added, _ = await pipeline.transact((links.adding(made), journal.appending(entries)))
             if added < len(made):
-                # Some were there. Their lines are written; of those that were made the news is folded twice.
-                others = tried + others
-        return replace(self, items=others) if others or self.then is not None else None
+                # Some were there. All lines are written; of those who were new the news is folded twice.
+                left = tried + left
+        return replace(self, items=left) if left or self.then is not None else None

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Engine, TextClause
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import SQLAlchemyError
 
 from counterfoil.store.engine import AGAIN, TRIES, WARNED, begin_writing, cannot_be_used, of_a_standby
 
@@ -22,6 +23,8 @@ Statement = tuple[TextClause, str]
 _NUMBERED = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 _TEXT = 25
 """PostgreSQL's number of the type."""
+_SILENCE = 120.0
+"""Seconds after which a server that has not answered counts as lost; its own limit is 60 s for a statement."""
 
 
 class _Refused(Exception):
@@ -64,26 +67,35 @@ class Pipeline:
                     if refused.state in AGAIN and tries < TRIES:
                         await asyncio.sleep(random.uniform(0.001, 0.01) * tries)
                         continue
-                    if refused.begun or lost:
+                    if refused.begun:
                         raise cannot_be_used(str(refused)) from None
+                    said = str(refused)
                 except line.error as error:
-                    if lost:
-                        raise cannot_be_used(str(error)) from error
+                    said = str(error)
                 except BaseException:
                     # Its answers would be taken for those of the next transaction.
                     self._drop()
                     raise
-                lost = True
                 self._drop()
+                if lost:
+                    raise cannot_be_used(said)
+                lost = True
 
     async def _connected(self) -> "_Line":
         if self._line is not None and self._line.lost is not None:
             self._drop()
         if self._line is None:
             try:
-                self._line = _Line(await asyncio.to_thread(self._engine.raw_connection), self._engine)
-            except self._engine.dialect.loaded_dbapi.Error as error:
+                connection = await asyncio.to_thread(self._engine.raw_connection)
+            except (self._engine.dialect.loaded_dbapi.Error, SQLAlchemyError) as error:
                 raise cannot_be_used(str(error)) from error
+            try:
+                self._line = _Line(connection, self._engine)
+            except BaseException as error:
+                connection.invalidate()
+                if isinstance(error, self._engine.dialect.loaded_dbapi.Error):
+                    raise cannot_be_used(str(error)) from error
+                raise
         return self._line
 
     def _drop(self) -> None:
@@ -152,8 +164,13 @@ class _Line:
         self._pq.pipeline_sync()
         self._due, self._came = several + 1, []
         self._all_here = self._loop.create_future()
+        waits = self._all_here
         self._write()
-        await self._all_here
+        try:
+            async with asyncio.timeout(_SILENCE):
+                await waits
+        except TimeoutError:
+            raise self.error("the server does not answer") from None
         return self._came[:-1]
 
     def _write(self) -> None:
@@ -168,25 +185,39 @@ class _Line:
             self._loop.remove_writer(self._socket)
 
     def _read(self) -> None:
+        """Take what has come.
+
+        Unless that is all that was asked for, until nothing more is there: of a connection that was reset uvloop
+        tells once, and what the server said last may stand before the reset.
+        """
+        asked = self._due > 0
         try:
-            self._pq.consume_input()
-            ended = 0
-            # Nothing ends each statement's answers; what nothing follows is the end of the connection.
-            while self._due and ended < 2 and not self._pq.is_busy():
-                answer = self._pq.get_result()
-                if answer is None:
-                    ended += 1
-                else:
-                    ended = 0
-                    self._came.append(answer)
-                    self._due -= 1
+            came, before = self._take_in(), 1
+            while (self._due or not asked) and (came or before):
+                came, before = self._take_in(), came
         except self.error as error:
             self._lose(error)
             return
-        if ended == 2:
-            self._lose(self.error("the connection is lost"))
-        elif not self._due:
+        if asked and not self._due:
             self._end(None)
+
+    def _take_in(self) -> int:
+        """Read once; returns how many answers came. Raises the driver's error where the connection is lost."""
+        self._pq.consume_input()
+        came = len(self._came)
+        ended = 0
+        # Nothing ends each statement's answers; what nothing follows is the end of the connection.
+        while self._due and ended < 2 and not self._pq.is_busy():
+            answer = self._pq.get_result()
+            if answer is None:
+                ended += 1
+            else:
+                ended = 0
+                self._came.append(answer)
+                self._due -= 1
+        if ended == 2:
+            raise self.error("the connection is lost")
+        return len(self._came) - came
 
     def _lose(self, error: Exception) -> None:
         self.lost = error
