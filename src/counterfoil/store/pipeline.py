@@ -7,6 +7,7 @@ times for each ([decision 0018](docs/decisions/0018-newcomers-in-one-round-trip.
 
 import asyncio
 import random
+import select
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -24,7 +25,7 @@ _NUMBERED = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-u
 _TEXT = 25
 """PostgreSQL's number of the type."""
 _SILENCE = 120.0
-"""Seconds after which a server that has not answered counts as lost; its own limit is 60 s for a statement."""
+"""Seconds after which a server that has not answered counts as lost; its own limit for one statement is 60 s."""
 
 
 class _Refused(Exception):
@@ -129,6 +130,8 @@ class _Line:
         """Answers that are still to come."""
         self._came: list[Any] = []
         self._all_here: asyncio.Future[None] | None = None
+        self._more = select.poll()
+        self._more.register(self._socket, select.POLLIN)
         self._pq.nonblocking = 1
         self._pq.enter_pipeline_mode()
         self._loop.add_reader(self._socket, self._read)
@@ -185,26 +188,25 @@ class _Line:
             self._loop.remove_writer(self._socket)
 
     def _read(self) -> None:
-        """Take what has come.
+        """Take all that is there.
 
-        Unless that is all that was asked for, until nothing more is there: of a connection that was reset uvloop
-        tells once, and what the server said last may stand before the reset.
+        Of a connection that was reset uvloop tells once, and what the server said last may stand before the reset.
         """
-        asked = self._due > 0
         try:
-            came, before = self._take_in(), 1
-            while (self._due or not asked) and (came or before):
-                came, before = self._take_in(), came
+            self._take_in()
+            while self._more.poll(0):
+                self._take_in()
         except self.error as error:
+            if not self._due:
+                self._end(None)  # all of it came, and it need not be carried out twice
             self._lose(error)
             return
-        if asked and not self._due:
+        if not self._due:
             self._end(None)
 
-    def _take_in(self) -> int:
-        """Read once; returns how many answers came. Raises the driver's error where the connection is lost."""
+    def _take_in(self) -> None:
+        """Read once. Raises the driver's error where the connection is lost."""
         self._pq.consume_input()
-        came = len(self._came)
         ended = 0
         # Nothing ends each statement's answers; what nothing follows is the end of the connection.
         while self._due and ended < 2 and not self._pq.is_busy():
@@ -217,7 +219,6 @@ class _Line:
                 self._due -= 1
         if ended == 2:
             raise self.error("the connection is lost")
-        return len(self._came) - came
 
     def _lose(self, error: Exception) -> None:
         self.lost = error
