@@ -183,8 +183,6 @@ def _fold_event(link: Link, event: UserEvent, since: int, now: int) -> Link:
         return link
     body = event.body
     wanted = link.wanted or event.created or body.created_at >= since
-    if body.version < link.source_version:
-        return link if wanted == link.wanted else _replace(link, wanted=wanted)
     stale = now - event.sent_at > RETRY_AGE or max(event.sent_at, body.version) > now + AHEAD
     gone = link.deletion is Deletion.ABSENT
     doubt = Doubt.UNSURE if stale or gone or not event.trusted else Doubt.NONE
@@ -192,6 +190,8 @@ def _fold_event(link: Link, event: UserEvent, since: int, now: int) -> Link:
         kept = Doubt.READ if link.must_confirm is Doubt.READ else doubt
         return _doubt(_with_body(link, body, wanted=wanted), kept, now)
     link = link if wanted == link.wanted else _replace(link, wanted=wanted)
+    if body.version < link.source_version:
+        return link
     if _holds(link, body):
         joined = link.must_confirm if link.must_confirm >= Doubt.CONFLICT else min(link.must_confirm, doubt)
         return _doubt(link, joined, now)

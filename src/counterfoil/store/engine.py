@@ -210,7 +210,12 @@ def transact(engine: Engine, job: Job[T]) -> T:
             if not (asked or first_loss) or tries >= TRIES:
                 raise unavailable(error) from error
             if asked:
-                time.sleep(random.uniform(0.001, 0.01) * tries)
+                time.sleep(until_again(tries))
+
+
+def until_again(tries: int) -> float:
+    """Seconds to wait after so many tries that the server has rolled back."""
+    return random.uniform(0.001, 0.01) * tries
 
 
 def _begun(connection: Connection) -> RootTransaction:

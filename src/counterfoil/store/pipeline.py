@@ -6,7 +6,6 @@ times for each ([decision 0018](docs/decisions/0018-newcomers-in-one-round-trip.
 """
 
 import asyncio
-import random
 import select
 from collections.abc import Sequence
 from functools import cache
@@ -16,7 +15,7 @@ from sqlalchemy import Engine, TextClause
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import SQLAlchemyError
 
-from counterfoil.store.engine import AGAIN, TRIES, WARNED, begin_writing, cannot_be_used, of_a_standby
+from counterfoil.store.engine import AGAIN, TRIES, WARNED, begin_writing, cannot_be_used, of_a_standby, until_again
 
 Statement = tuple[TextClause, str]
 """A statement that has one parameter, a text, and its value."""
@@ -66,7 +65,7 @@ class Pipeline:
                     return await line.transact(statements)
                 except _Refused as refused:
                     if refused.state in AGAIN and tries < TRIES:
-                        await asyncio.sleep(random.uniform(0.001, 0.01) * tries)
+                        await asyncio.sleep(until_again(tries))
                         continue
                     if refused.begun:
                         raise cannot_be_used(str(refused)) from None
@@ -83,7 +82,7 @@ class Pipeline:
                 lost = True
 
     async def _connected(self) -> "_Line":
-        if self._line is not None and self._line.lost is not None:
+        if self._line is not None and self._line.lost:
             self._drop()
         if self._line is None:
             try:
@@ -117,7 +116,7 @@ class _Line:
     def __init__(self, connection: Any, engine: Engine) -> None:
         of_driver = engine.dialect.loaded_dbapi
         self.error: type[Exception] = of_driver.Error
-        self.lost: Exception | None = None
+        self.lost = False
         self._status = of_driver.pq.ExecStatus
         self._field = of_driver.pq.DiagnosticField
         self._idle = of_driver.pq.TransactionStatus.IDLE
@@ -221,7 +220,7 @@ class _Line:
             raise self.error("the connection is lost")
 
     def _lose(self, error: Exception) -> None:
-        self.lost = error
+        self.lost = True
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._end(error)
@@ -235,7 +234,7 @@ class _Line:
                 waits.set_result(None)
 
     def close(self) -> None:
-        if self.lost is None:
+        if not self.lost:
             self._lose(self.error("closed"))
         self._connection.invalidate()
 
