@@ -53,7 +53,7 @@ async def lines(url: str) -> int:
     return int(found or 0)
 
 
-def at_each_line(server: Server, url: str, body: str, *, deferred: bool = False) -> None:
+def at_each_line(url: str, body: str, *, deferred: bool = False) -> None:
     """Have the server carry out ``body`` for each line of the journal; ``deferred``: at the commit."""
     engine = connect(url)
     when = "DEFERRABLE INITIALLY DEFERRED" if deferred else ""
@@ -111,9 +111,9 @@ async def test_a_connection_that_was_lost_meanwhile_costs_nothing(
 
 @pytest.mark.parametrize("deferred", [False, True], ids=["in mid-transaction", "at the commit"])
 async def test_a_connection_that_is_lost_each_time_makes_the_database_unavailable(
-    postgresql: Server, migrated_url: str, database: PostgresqlDatabase, deferred: bool
+    migrated_url: str, database: PostgresqlDatabase, deferred: bool
 ) -> None:
-    at_each_line(postgresql, migrated_url, f"PERFORM nextval('tries'); {_KILL}", deferred=deferred)
+    at_each_line(migrated_url, f"PERFORM nextval('tries'); {_KILL}", deferred=deferred)
     with pytest.raises(DatabaseUnavailable):
         await database.take(signed_up("a"))
     tries = connect(migrated_url)
@@ -128,9 +128,9 @@ async def test_a_connection_that_is_lost_each_time_makes_the_database_unavailabl
 
 @pytest.mark.parametrize("deferred", [False, True], ids=["in mid-transaction", "at the commit"])
 async def test_a_connection_that_is_lost_once_is_made_anew(
-    postgresql: Server, migrated_url: str, database: PostgresqlDatabase, deferred: bool
+    migrated_url: str, database: PostgresqlDatabase, deferred: bool
 ) -> None:
-    at_each_line(postgresql, migrated_url, f"IF nextval('tries') = 1 THEN {_KILL} END IF;", deferred=deferred)
+    at_each_line(migrated_url, f"IF nextval('tries') = 1 THEN {_KILL} END IF;", deferred=deferred)
     await database.take(signed_up("a"))
     assert sorted(await known(migrated_url)) == ["user_a"]
     assert await lines(migrated_url) == 1
@@ -138,22 +138,18 @@ async def test_a_connection_that_is_lost_once_is_made_anew(
 
 @pytest.mark.parametrize("state", ["40001", "40P01"])
 async def test_what_the_server_asks_to_try_again_is_tried_again(
-    postgresql: Server, migrated_url: str, database: PostgresqlDatabase, state: str
+    migrated_url: str, database: PostgresqlDatabase, state: str
 ) -> None:
-    at_each_line(
-        postgresql, migrated_url, f"IF nextval('tries') <= 2 THEN RAISE 'no' USING ERRCODE = '{state}'; END IF;"
-    )
+    at_each_line(migrated_url, f"IF nextval('tries') <= 2 THEN RAISE 'no' USING ERRCODE = '{state}'; END IF;")
     await database.take(signed_up("a"))
     assert sorted(await known(migrated_url)) == ["user_a"]
     assert await lines(migrated_url) == 1
 
 
 async def test_what_the_server_refuses_is_told_without_a_value_and_nothing_of_it_is_kept(
-    postgresql: Server, migrated_url: str, database: PostgresqlDatabase
+    migrated_url: str, database: PostgresqlDatabase
 ) -> None:
-    at_each_line(
-        postgresql, migrated_url, "RAISE 'the disk is full' USING ERRCODE = '53100', DETAIL = 'of user_a';"
-    )
+    at_each_line(migrated_url, "RAISE 'the disk is full' USING ERRCODE = '53100', DETAIL = 'of user_a';")
     with pytest.raises(DatabaseUnavailable) as told:
         await database.take(signed_up("a"))
     assert str(told.value) == "the database cannot be used: the disk is full"
@@ -236,7 +232,6 @@ async def test_newcomers_are_durable_whatever_the_servers_default_and_leave_no_s
     postgresql.execute(f"ALTER DATABASE {make_url(migrated_url).database} SET synchronous_commit = off")
     database = PostgresqlDatabase(migrated_url)
     at_each_line(
-        postgresql,
         migrated_url,
         "IF current_setting('synchronous_commit') <> 'on' THEN RAISE 'not durable'; END IF;",
     )

@@ -52,10 +52,8 @@ def kill(server: Server, url: str) -> None:
 
 
 @pytest.mark.parametrize("_time", range(4))
-def test_a_server_that_ends_in_the_middle_of_a_large_batch_is_asked_once_more(
-    server: tuple[Server, int], url: str, _time: int
-) -> None:
-    at_each_line(server[0], url, _KILL_ONCE)
+def test_a_server_that_ends_in_the_middle_of_a_large_batch_is_asked_once_more(url: str, _time: int) -> None:
+    at_each_line(url, _KILL_ONCE)
     news = [event(f"user_{number:04}", email=f"{number}{'x' * 200}@example.com") for number in range(500)]
 
     async def play() -> None:
