@@ -12,11 +12,16 @@ from counterfoil.store.rows import write_batch
 _encode = msgspec.json.Encoder().encode
 Kind = Literal["news", "decision", "call", "result", "note", "unreadable"]
 
-_COLUMNS = "at, subject_id, kind, what, detail, request_id, ms, body"
-_INSERT_HERE = f"INSERT INTO journal ({_COLUMNS}) VALUES {{rows}}"  # noqa: S608
+_COLUMNS = ("at", "subject_id", "kind", "what", "detail", "request_id", "ms", "body")
+_LIST = ", ".join(_COLUMNS)
+_ALWAYS = _COLUMNS.index("request_id")
+"""So many columns have a value in every entry; those of news have no other."""
+_NOTHING = (None,) * (len(_COLUMNS) - _ALWAYS)
+_INSERT_NEWS = f"INSERT INTO journal ({', '.join(_COLUMNS[:_ALWAYS])}) VALUES {{rows}}"  # noqa: S608
+_INSERT_HERE = f"INSERT INTO journal ({_LIST}) VALUES {{rows}}"  # noqa: S608
 # PostgreSQL takes the entries as they are encoded: JSON, with bytes in base64.
 _INSERT_SHARED = text(
-    f"INSERT INTO journal ({_COLUMNS})"  # noqa: S608
+    f"INSERT INTO journal ({_LIST})"  # noqa: S608
     " SELECT at, subject_id, kind, what, CAST(detail AS TEXT), request_id, ms, decode(body, 'base64')"
     " FROM json_to_recordset(CAST(:entries AS JSON)) AS r"
     " (at BIGINT, subject_id TEXT, kind TEXT, what TEXT, detail JSON, request_id TEXT, ms INTEGER, body TEXT)"
@@ -67,7 +72,10 @@ def append(connection: Connection, entries: Sequence[Entry]) -> None:
         )
         for entry in entries
     ]
-    write_batch(connection, _INSERT_HERE, rows)
+    if any(row[_ALWAYS:] != _NOTHING for row in rows):
+        write_batch(connection, _INSERT_HERE, rows)
+    else:
+        write_batch(connection, _INSERT_NEWS, [row[:_ALWAYS] for row in rows])
 
 
 def appending(entries: Sequence[Entry]) -> tuple[TextClause, str]:

@@ -22,6 +22,8 @@ from counterfoil.store.driver import change_postgresql, driver, is_here, rows_of
 from counterfoil.store.rows import (
     COLUMN_LIST,
     INTAKE_COLUMNS,
+    NEWCOMER_COLUMNS,
+    OTHER_DEFAULTS,
     WORKER_COLUMNS,
     ids_parameter,
     recordset,
@@ -49,7 +51,7 @@ _SELECT_HERE = f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id IN (SELECT
 _SELECT_LOCKED = returning_links(
     f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = ANY(:ids) ORDER BY subject_id FOR UPDATE"  # noqa: S608
 )
-_SELECT_MANY = returning_links(f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = ANY(:ids)")  # noqa: S608
+_SELECT_OTHERS = returning_links(f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = ANY(:ids)")  # noqa: S608
 _SELECT_PAGE = returning_links(
     f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id > :after ORDER BY subject_id LIMIT :limit"  # noqa: S608
 )
@@ -59,6 +61,8 @@ _FOLD_HERE = (
     f"INSERT INTO link_rows ({_INTAKE_LIST}) VALUES {{rows}}"  # noqa: S608
     f" ON CONFLICT (subject_id) DO UPDATE SET {_EXCLUDED}"
 )
+_ADD_HERE = f"INSERT INTO link_rows ({', '.join(NEWCOMER_COLUMNS)}) VALUES {{rows}}"  # noqa: S608
+_OTHERS = len(NEWCOMER_COLUMNS)
 _RECORDS = recordset(link_rows, INTAKE_COLUMNS)
 _ADD = text(
     f"INSERT INTO link_rows ({_INTAKE_LIST}) SELECT {_INTAKE_LIST} FROM {_RECORDS}"  # noqa: S608
@@ -227,7 +231,7 @@ def _these(connection: Connection, ids: Collection[str], shared: TextualSelect) 
 def _write(connection: Connection, before: Collection[str], links: Mapping[str, Link]) -> set[str]:
     """Write intake's columns of ``links``; returns those that another node has made since we looked."""
     if is_here(connection):
-        write_batch(connection, _FOLD_HERE, [to_intake_row(link) for link in links.values()])
+        _write_here(connection, before, links)
         return set()
     new = {key: link for key, link in links.items() if key not in before}
     known = [links[key] for key in links if key in before]
@@ -239,6 +243,19 @@ def _write(connection: Connection, before: Collection[str], links: Mapping[str, 
         return set()
     _, records = adding(new)
     return new.keys() - {row[0] for row in rows_of(connection, _ADD_SHARED, {"rows": records})}
+
+
+def _write_here(connection: Connection, before: Collection[str], links: Mapping[str, Link]) -> None:
+    """As `_write`, on SQLite; of newcomers only what is not a default anyway."""
+    newcomers, others = [], []
+    for key, link in links.items():
+        row = to_intake_row(link)
+        if row[_OTHERS:] == OTHER_DEFAULTS and key not in before:
+            newcomers.append(row[:_OTHERS])
+        else:
+            others.append(row)
+    write_batch(connection, _ADD_HERE, newcomers)
+    write_batch(connection, _FOLD_HERE, others)
 
 
 def adding(links: Mapping[str, Link]) -> tuple[TextClause, str]:
@@ -260,7 +277,7 @@ def _one(connection: Connection, statement: TextualSelect, values: Mapping[str, 
 
 def many(connection: Connection, subject_ids: Collection[str]) -> dict[str, Link]:
     """Those of these links that there are."""
-    return _these(connection, subject_ids, _SELECT_MANY)
+    return _these(connection, subject_ids, _SELECT_OTHERS)
 
 
 def after(connection: Connection, subject_id: str, limit: int) -> list[Link]:

@@ -15,8 +15,20 @@ from counterfoil.store.driver import POSTGRESQL, driver, is_here
 COLUMNS = Link.__struct_fields__
 COLUMN_LIST = ", ".join(COLUMNS)
 WORKER_COLUMNS = COLUMNS[COLUMNS.index("customer_id") : COLUMNS.index("due_at")]
-INTAKE_COLUMNS = (*COLUMNS[: COLUMNS.index("customer_id")], "due_at", "dirty_at", "lane")
-_SIZES = (64, 16, 4, 1)
+NEWCOMER_COLUMNS = (
+    "subject_id",
+    "source_version",
+    "fields",
+    "address",
+    "wanted",
+    "revision",
+    "due_at",
+    "dirty_at",
+)
+"""What differs from the columns' defaults in the row of nearly every user who signs up."""
+_INTAKE_COLUMNS = (*COLUMNS[: COLUMNS.index("customer_id")], "due_at", "dirty_at", "lane")
+INTAKE_COLUMNS = (*NEWCOMER_COLUMNS, *(name for name in _INTAKE_COLUMNS if name not in NEWCOMER_COLUMNS))
+_SIZES = (64, 32, 16, 8, 4, 2, 1)
 """Rows of one statement: a few sizes, so that the driver knows each statement already."""
 _encoder = msgspec.json.Encoder()
 _decode_fields = msgspec.json.Decoder(Fields).decode
@@ -47,6 +59,11 @@ _READERS = tuple(
 """How values are read that a database holds otherwise than a link does."""
 
 
+def fields_json(fields: Fields | None) -> str | None:
+    """Fields, as a column holds them."""
+    return None if fields is None else _encoder.encode(fields).decode()
+
+
 def to_row(link: Link) -> dict[str, Any]:
     """The parameters of a statement, one per column."""
     row = {name: getattr(link, name) for name in COLUMNS}
@@ -71,12 +88,15 @@ def to_intake_row(link: Link) -> tuple[Any, ...]:
         link.subject_id,
         link.source_version,
         fields_json(link.fields),
+        int(link.address),
+        int(link.wanted),
+        link.revision,
+        link.due_at,
+        link.dirty_at,
         link.link_back,
         link.private_name,
-        int(link.address),
         int(link.eligible),
         link.mapping_error,
-        int(link.wanted),
         int(link.asked),
         int(link.sighted),
         link.deleted_at,
@@ -85,11 +105,12 @@ def to_intake_row(link: Link) -> tuple[Any, ...]:
         link.doubted_at,
         link.absent_at,
         int(link.ruling),
-        link.revision,
-        link.due_at,
-        link.dirty_at,
         int(link.lane),
     )
+
+
+OTHER_DEFAULTS = to_intake_row(Link(subject_id=""))[len(NEWCOMER_COLUMNS) :]
+"""What a row holds of intake's columns that are not among `NEWCOMER_COLUMNS`, unless there is more to say."""
 
 
 def to_link(row: Sequence[Any]) -> Link:
@@ -119,7 +140,7 @@ def write_batch(connection: Connection, statement: str, rows: Sequence[Sequence[
     """SQLite: carry out ``statement``, whose ``{rows}`` are many rows at once; all of the same length.
 
     Not row by row: the driver gives the interpreter away and takes it back for each statement, and whoever else
-    wants it makes that slow.
+    wants it makes that slow. Each value of each row costs, NULL too: a statement names no columns for nothing.
     """
     execute = driver(connection).execute
     start = 0
@@ -150,8 +171,3 @@ def recordset(table: Table, names: Iterable[str]) -> str:
 def to_records(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """The parameter of a statement with `recordset`."""
     return _encoder.encode([dict(zip(names, row, strict=True)) for row in rows]).decode()
-
-
-def fields_json(fields: Fields | None) -> str | None:
-    """Fields, as a column holds them."""
-    return None if fields is None else _encoder.encode(fields).decode()
