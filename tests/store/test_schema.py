@@ -11,7 +11,7 @@ from counterfoil.core.link import Deletion, Link, ParkReason
 from counterfoil.store import journal, links
 from counterfoil.store.engine import connect
 from counterfoil.store.journal import Entry
-from counterfoil.store.rows import COLUMNS, INTAKE_COLUMNS, WORKER_COLUMNS
+from counterfoil.store.rows import COLUMNS, INTAKE_COLUMNS, NEWCOMER_COLUMNS, OTHER_DEFAULTS, WORKER_COLUMNS
 from counterfoil.store.schema import metadata
 from counterfoil.store.upgrade import needed, upgrade, versions
 from tests.databases import Home
@@ -102,6 +102,13 @@ def test_the_links_columns_are_the_tables(migrated: Connection) -> None:
     assert names == {*COLUMNS, "walked"}
     assert set(INTAKE_COLUMNS) & set(WORKER_COLUMNS) == set()
     assert set(INTAKE_COLUMNS) | set(WORKER_COLUMNS) | {"lease", "held"} == set(COLUMNS)
+
+
+def test_what_a_newcomers_row_leaves_out_is_what_the_columns_hold_by_default(migrated: Connection) -> None:
+    migrated.exec_driver_sql("INSERT INTO link_rows (subject_id) VALUES ('user_1')")
+    names = INTAKE_COLUMNS[len(NEWCOMER_COLUMNS) :]
+    row = migrated.exec_driver_sql(f"SELECT {', '.join(names)} FROM link_rows").one()
+    assert tuple(row) == OTHER_DEFAULTS
 
 
 def test_what_status_and_metrics_count_comes_from_indexes(migrated: Connection) -> None:

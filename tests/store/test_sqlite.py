@@ -50,6 +50,24 @@ async def test_writers_that_wait_together_share_one_commit(url: str) -> None:
     await database.close()
 
 
+async def test_who_goes_on_writing_shares_the_next_commit_with_what_came_meanwhile(url: str) -> None:
+    database = SqliteDatabase(url)
+    await database.write(make_table)
+    begun: list[int] = []
+    event.listen(database._engine, "begin", lambda _: begun.append(1))
+
+    async def deliveries() -> None:
+        for number in range(3):
+            await database.write(add(number))
+
+    going_on = asyncio.create_task(deliveries())
+    while not begun:  # its first commit is under way
+        await asyncio.sleep(0)
+    await asyncio.gather(going_on, database.write(add(1_000)))
+    assert len(begun) == 3
+    await database.close()
+
+
 async def test_a_lock_that_somebody_else_holds_is_waited_for_without_holding_up_the_loop(url: str) -> None:
     database = SqliteDatabase(url)
     await database.write(make_table)

@@ -114,6 +114,10 @@ class SqliteDatabase(Database):
             await self._transact(batch)
             for waiting in batch:
                 waiting.tell()
+            if self._waiting:
+                # Who is told now has more to write, as a rule: the next deliveries. What has come meanwhile would
+                # begin a transaction without them, for which they would wait.
+                await asyncio.sleep(0)
         self._writing = None
 
     async def _transact(self, batch: list[Waiting]) -> None:
