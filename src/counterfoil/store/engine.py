@@ -142,6 +142,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     # We begin transactions ourselves: the driver's own begin comes too late for BEGIN IMMEDIATE.
     connection.isolation_level = None
     # secure_delete: what is erased of a deleted user is overwritten, not only given free.
+    # temp_store: what a statement of many rows keeps in case it fails went to a file, made for it and removed.
     for pragma in (
         "journal_mode=WAL",
         "synchronous=FULL",

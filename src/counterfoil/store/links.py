@@ -51,7 +51,7 @@ _SELECT_HERE = f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id IN (SELECT
 _SELECT_LOCKED = returning_links(
     f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = ANY(:ids) ORDER BY subject_id FOR UPDATE"  # noqa: S608
 )
-_SELECT_OTHERS = returning_links(f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = ANY(:ids)")  # noqa: S608
+_SELECT_MANY = returning_links(f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id = ANY(:ids)")  # noqa: S608
 _SELECT_PAGE = returning_links(
     f"SELECT {COLUMN_LIST} FROM link_rows WHERE subject_id > :after ORDER BY subject_id LIMIT :limit"  # noqa: S608
 )
@@ -277,7 +277,7 @@ def _one(connection: Connection, statement: TextualSelect, values: Mapping[str, 
 
 def many(connection: Connection, subject_ids: Collection[str]) -> dict[str, Link]:
     """Those of these links that there are."""
-    return _these(connection, subject_ids, _SELECT_OTHERS)
+    return _these(connection, subject_ids, _SELECT_MANY)
 
 
 def after(connection: Connection, subject_id: str, limit: int) -> list[Link]:
