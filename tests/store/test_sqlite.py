@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, RootTransaction, event, text
+from structlog.testing import capture_logs
 
 from counterfoil.core.link import Lane, Link
 from counterfoil.errors import DatabaseUnavailable
@@ -201,6 +202,38 @@ async def test_tidying_up_beside_a_writer_breaks_nothing(url: str) -> None:
     await asyncio.gather(database.tidy(), database.tidy(), *writing)
     assert on_disk(url) == list(range(200))
     await database.close()
+
+
+def in_the_file_alone(url: str, folder: Path) -> list[int]:
+    """The numbers that are in the file, without its write-ahead log."""
+    copy = folder / "copy.db"
+    copy.write_bytes(Path(url.removeprefix("sqlite:///")).read_bytes())
+    return on_disk(f"sqlite:///{copy}")
+
+
+async def test_the_log_is_copied_into_the_file_while_commits_go_on(url: str, tmp_path: Path) -> None:
+    database = SqliteDatabase(url)
+    await database.write(make_table)
+    await database.tidy()  # the table itself
+    number = 0
+    while not in_the_file_alone(url, tmp_path):
+        assert number < 500
+        await database.write(add(number))
+        number += 1
+    await database.close()
+    assert on_disk(url) == [*range(number)]
+
+
+async def test_a_checkpoint_that_fails_is_told_of_and_harms_nobody(url: str, tmp_path: Path) -> None:
+    database = SqliteDatabase(url)
+    await database.write(make_table)
+    database._checkpointer._engine = connect(f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}")
+    with capture_logs() as told:
+        for number in range(100):
+            await database.write(add(number))
+        await database.close()
+    assert {each["event"] for each in told} == {"checkpoint.failed"}
+    assert on_disk(url) == [*range(100)]
 
 
 def test_commits_are_synced_to_a_write_ahead_log(url: str) -> None:

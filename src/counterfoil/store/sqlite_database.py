@@ -1,4 +1,4 @@
-"""What serves on SQLite: jobs run on the event loop's own thread, only their commit has one to itself.
+"""What serves on SQLite: jobs run on the event loop's own thread, only commits and checkpoints have threads.
 
 A job is a few statements on pages that are in memory: microseconds. What takes long is the fsync, and that
 needs no interpreter. With a thread for the jobs as well, both threads waited for each other's turn at the
@@ -9,7 +9,8 @@ import asyncio
 import sqlite3
 import threading
 
-from sqlalchemy import Connection, RootTransaction
+import structlog
+from sqlalchemy import Connection, Engine, RootTransaction
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from counterfoil.errors import DatabaseUnavailable
@@ -23,6 +24,13 @@ _LOCKED = 3.0
 """Seconds for which another process may hold the file. Four times this may pass until a delivery is refused: two
 transactions that are under way, and two that its batch waits for; Svix gives it 15 s (facts 1.2)."""
 _LOOK_AGAIN = 0.01
+_CHECKPOINT_AFTER = 40
+"""Transactions: a batch of deliveries writes about 25 pages, and 1,000 is what SQLite itself waits for."""
+_LOG_PAGES = 4_000
+"""Of the write-ahead log (16 MB). At so many a commit copies what is left itself, and the log begins anew: beside
+commits it would not come to that."""
+
+_log = structlog.get_logger(__name__)
 
 
 class _Committer(Threads[sqlite3.Connection]):
@@ -47,6 +55,39 @@ class _Committer(Threads[sqlite3.Connection]):
         connection.execute("COMMIT")
 
 
+class _Checkpointer(Threads[None]):
+    """A thread that copies the write-ahead log into the file and syncs that, beside the commits.
+
+    A commit that does it, as SQLite's do by themselves, takes several times as long as others, and all who wait
+    for it or for the next one wait for that.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = connect(url)
+        self._transactions = 0
+        self._under_way: asyncio.Future[None] | None = None
+        super().__init__("database-checkpoint", self._copy)
+
+    def committed(self) -> None:
+        """One more transaction is in the log."""
+        self._transactions += 1
+        if self._transactions >= _CHECKPOINT_AFTER and (self._under_way is None or self._under_way.done()):
+            self._transactions = 0
+            self._under_way = self.hand_in(None)
+
+    def _copy(self, _: None) -> None:
+        try:
+            _checkpoint(self._engine, "PASSIVE")
+        except DatabaseUnavailable as error:
+            # Nothing is lost: the log has it all, and the next one tries again.
+            _log.warning("checkpoint.failed", error=str(error))
+
+    async def close(self) -> None:
+        """Finish the one under way."""
+        await super().close()
+        self._engine.dispose()
+
+
 class SqliteDatabase(Database):
     """All writes that wait share one transaction, so one fsync; reads have a thread and a connection of their own.
 
@@ -59,6 +100,7 @@ class SqliteDatabase(Database):
         self._engine = connect(url, patience=0.0)
         self._reader = Lane("database-reader", connect(url).execution_options(read_only=True))
         self._committer = _Committer()
+        self._checkpointer = _Checkpointer(url)
         self._connection: Connection | None = None
         self._waiting: list[Waiting] = []
         self._writing: asyncio.Task[None] | None = None
@@ -92,6 +134,7 @@ class SqliteDatabase(Database):
         if self._writing is not None:
             await self._writing
         await self._reader.close()
+        await self._checkpointer.close()
         self._roll_back()
         self._engine.dispose()
         await self._committer.close()
@@ -114,6 +157,7 @@ class SqliteDatabase(Database):
             await self._transact(batch)
             for waiting in batch:
                 waiting.tell()
+            self._checkpointer.committed()
             if self._waiting:
                 # Who is told now has more to write, as a rule: the next deliveries. What has come meanwhile would
                 # begin a transaction without them, for which they would wait.
@@ -149,6 +193,7 @@ class SqliteDatabase(Database):
         while True:
             if self._connection is None:
                 self._connection = self._engine.connect()
+                driver(self._connection).execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
             try:
                 return self._connection.begin()
             except (OperationalError, sqlite3.OperationalError) as error:
@@ -166,12 +211,24 @@ def _empty_log(url: str) -> None:
     """On a connection of its own. Where others read or write for too long, nothing is done until the next time."""
     engine = connect(url)
     try:
+        _checkpoint(engine, "TRUNCATE")
+    finally:
+        engine.dispose()
+
+
+def _checkpoint(engine: Engine, kind: str) -> None:
+    """Copy the write-ahead log into the file.
+
+    Raises:
+        DatabaseUnavailable: it could not be done.
+    """
+    try:
         connection = engine.raw_connection()
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.close()
+        try:
+            connection.execute(f"PRAGMA wal_checkpoint({kind})")
+        finally:
+            connection.close()
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"the database cannot be used: {error}") from error
     except DBAPIError as error:
         raise unavailable(error) from error
-    finally:
-        engine.dispose()
